@@ -220,12 +220,13 @@ CREATE TRIGGER audit_log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audi
 
 -- Appends posts of any number of rooms in one commit. Rooms are locked in id order (no deadlock between
 -- writers), known nonces are answered with what they got the first time, new posts are numbered last_seq + 1 …
--- in the order given, without gaps. One row comes back per post, in the order given; `id` is NULL where
--- the room does not exist (any more). Every argument is an array with one element per post; `mentions` holds array literals.
+-- in the order given, without gaps. One row comes back per post, in the order given; a post that cannot be stored has
+-- no id and says why in `refusal`: 'room' (does not exist any more) or 'reply' (answers no message of this room).
+-- Every argument is an array with one element per post; `mentions_` holds array literals.
 CREATE FUNCTION ledger_append(
     rooms_ bigint[], users_ bigint[], nonces text[], contents text[], types text[],
     media_urls text[], media_types text[], durations double precision[], replies bigint[], mentions_ text[]
-) RETURNS TABLE (ord bigint, id bigint, seq bigint, created_at timestamptz, fresh boolean)
+) RETURNS TABLE (ord bigint, id bigint, seq bigint, created_at timestamptz, fresh boolean, refusal text)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -246,9 +247,17 @@ BEGIN
         SELECT DISTINCT ON (p.room_id, p.user_id, p.nonce) p.*
         FROM posts p WHERE NOT EXISTS (SELECT 1 FROM known k WHERE k.ord = p.ord)
         ORDER BY p.room_id, p.user_id, p.nonce, p.ord
+    ), checked AS (
+        SELECT n.*, CASE
+            WHEN NOT EXISTS (SELECT 1 FROM rooms r WHERE r.id = n.room_id) THEN 'room'
+            WHEN n.reply_to IS NOT NULL AND NOT EXISTS (
+                SELECT 1 FROM messages m WHERE m.id = n.reply_to AND m.room_id = n.room_id AND m.deleted_at IS NULL)
+            THEN 'reply' END AS refusal
+        FROM new n
     ), numbered AS (
-        SELECT n.*, r.last_seq + row_number() OVER (PARTITION BY n.room_id ORDER BY n.ord) AS seq
-        FROM new n JOIN rooms r ON r.id = n.room_id
+        SELECT c.*, r.last_seq + row_number() OVER (PARTITION BY c.room_id ORDER BY c.ord) AS seq
+        FROM checked c JOIN rooms r ON r.id = c.room_id
+        WHERE c.refusal IS NULL
     ), inserted AS (
         INSERT INTO messages (room_id, seq, user_id, nonce, content, message_type, media_url, media_type, duration,
                               reply_to, mentions, created_at)
@@ -261,9 +270,10 @@ BEGIN
         FROM (SELECT n.room_id, max(n.seq) AS seq FROM numbered n GROUP BY n.room_id) AS top
         WHERE rooms.id = top.room_id
     )
-    SELECT p.ord, coalesce(k.id, i.id), coalesce(k.seq, i.seq), coalesce(k.created_at, stamp), n.ord IS NOT NULL
+    SELECT p.ord, coalesce(k.id, i.id), coalesce(k.seq, i.seq), coalesce(k.created_at, stamp), n.ord IS NOT NULL, c.refusal
     FROM posts p
     LEFT JOIN known k ON k.ord = p.ord
+    LEFT JOIN checked c ON c.room_id = p.room_id AND c.user_id = p.user_id AND c.nonce = p.nonce
     LEFT JOIN inserted i ON i.room_id = p.room_id AND i.user_id = p.user_id AND i.nonce = p.nonce
     LEFT JOIN numbered n ON n.ord = p.ord
     ORDER BY p.ord;
