@@ -20,6 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from veza import grammar
+from veza.errors import Problem
 
 KiB = 1024
 MiB = 1024 * KiB
@@ -30,8 +31,10 @@ KNOWN_SECRETS: Final = frozenset(
 )  # a placeholder is no secret
 
 
-class SettingError(Exception):
+class SettingError(Problem):
     """A setting that cannot be; the text is one line for people, naming the variable."""
+
+    exit_code = 2
 
     def __init__(self, variable: str, sentence: str) -> None:
         super().__init__(f"{variable} {sentence}")

@@ -1,0 +1,1 @@
+"""What each `veza` command does, one module a command, imported when the command is called and not before."""
