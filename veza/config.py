@@ -175,6 +175,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     room_receipts_limit: Annotated[Count, "members above which a room sends no read receipts"] = 100
     room_pins_max: Annotated[Count, "pinned messages of a room"] = 50
     reactions_max: Annotated[Count, "distinct reactions of a message"] = 20
+    reads_saved_after: Annotated[Duration, "how long read marks wait to be written together"] = 1.0
     typing_expires: Annotated[Duration, "how long somebody who typed is shown typing"] = 5.0
     fanout_max_wait: Annotated[Duration, "longest wait to send several messages as one write"] = 0.010
     ledger_max_batch: Annotated[Count, "messages committed at once"] = 500

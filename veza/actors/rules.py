@@ -16,7 +16,10 @@ NONCE_MAX = 64
 _CONTROL = regex.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MENTION = regex.compile(r"(?<![\w@])@(\w{1,50})")
 _TYPE = regex.compile(r"[a-z][a-z_]{0,19}")
-_EMOJI = regex.compile(r"(?=.*?(?:\p{Emoji_Presentation}|\p{Extended_Pictographic}|\p{RI}\p{RI}|[0-9#*]\uFE0F?\u20E3))\X", regex.DOTALL)
+_EMOJI = regex.compile(
+    r"(?=.*?(?:\p{Emoji_Presentation}|\p{Extended_Pictographic}|\p{RI}\p{RI}|[0-9#*]\uFE0F?\u20E3))\X",
+    regex.DOTALL,
+)
 
 _LEVELS = {"user": 0, "member": 0, "moderator": 1, "owner": 2, "admin": 3, "super_admin": 4}
 
@@ -28,7 +31,10 @@ def content(text: str) -> str:
         raise Refused(INVALID_FORMAT, "A message needs some text.", field="content")
     if len(text) > CONTENT_MAX:
         raise Refused(
-            MESSAGE_TOO_LONG, f"A message has at most {CONTENT_MAX} characters.", field="content", limit=CONTENT_MAX
+            MESSAGE_TOO_LONG,
+            f"A message has at most {CONTENT_MAX} characters.",
+            field="content",
+            limit=CONTENT_MAX,
         )
     if _CONTROL.search(text):
         raise Refused(INVALID_FORMAT, "A message must not hold control characters.", field="content")
@@ -51,7 +57,9 @@ def media_url(text: str | None) -> str | None:
     if text is None:
         return None
     if len(text) > 2000 or _CONTROL.search(text) or not text.startswith(("https://", "http://", "/")):
-        raise Refused(INVALID_FORMAT, "A media URL is an http(s) address of at most 2000 characters.", field="media_url")
+        raise Refused(
+            INVALID_FORMAT, "A media URL is an http(s) address of at most 2000 characters.", field="media_url"
+        )
     return text
 
 

@@ -171,11 +171,13 @@ async def find(conn: Any, room_id: int, message_id: int) -> Message | None:
     return None if row is None else _message(row)
 
 
-# Changes. Each locks the room and then the message, lets `check` look at the message as it is now (it raises what forbids
-# the change, and everything rolls back), and takes the room's next revision. None where there is no such message.
+# Changes. Each locks the room and then the message, lets `check` look at the message as it is now (it raises what
+# forbids the change, and everything rolls back), and takes the room's next revision. None: there is no such message.
 
 
-async def _locked(conn: Any, room_id: int, message_id: int, check: Callable[[Message], None]) -> Message | None:
+async def _locked(
+    conn: Any, room_id: int, message_id: int, check: Callable[[Message], None]
+) -> Message | None:
     await conn.execute("SELECT 1 FROM rooms WHERE id = $1 FOR NO KEY UPDATE", room_id)
     message = await find(conn, room_id, message_id)
     if message is None or message.deleted_at is not None:
@@ -184,10 +186,18 @@ async def _locked(conn: Any, room_id: int, message_id: int, check: Callable[[Mes
     return message
 
 
-async def _changed(conn: Any, room_id: int, message_id: int, assignments: str, *values: Any) -> Message | None:
-    rev = await conn.fetchval("UPDATE rooms SET last_rev = last_rev + 1 WHERE id = $1 RETURNING last_rev", room_id)
+async def _changed(
+    conn: Any, room_id: int, message_id: int, assignments: str, *values: Any
+) -> Message | None:
+    rev = await conn.fetchval(
+        "UPDATE rooms SET last_rev = last_rev + 1 WHERE id = $1 RETURNING last_rev", room_id
+    )
     await conn.execute(
-        f"UPDATE messages SET rev = $3{assignments} WHERE room_id = $1 AND id = $2", room_id, message_id, rev, *values
+        f"UPDATE messages SET rev = $3{assignments} WHERE room_id = $1 AND id = $2",
+        room_id,
+        message_id,
+        rev,
+        *values,
     )
     return await find(conn, room_id, message_id)
 
@@ -222,7 +232,13 @@ async def delete(
 
 
 async def react(
-    conn: Any, room_id: int, message_id: int, user_id: int, emoji: str, added: bool, check: Callable[[Message], None]
+    conn: Any,
+    room_id: int,
+    message_id: int,
+    user_id: int,
+    emoji: str,
+    added: bool,
+    check: Callable[[Message], None],
 ) -> tuple[Message, bool] | None:
     """Set or lift one person's reaction. Returns the message and whether anything changed."""
     before = await _locked(conn, room_id, message_id, check)
@@ -237,7 +253,10 @@ async def react(
         )
     else:
         done = await conn.execute(
-            "DELETE FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3", message_id, emoji, user_id
+            "DELETE FROM reactions WHERE message_id = $1 AND emoji = $2 AND user_id = $3",
+            message_id,
+            emoji,
+            user_id,
         )
     if done.endswith(" 0"):
         return before, False
@@ -246,7 +265,13 @@ async def react(
 
 
 async def pin(
-    conn: Any, room_id: int, message_id: int, by: int, pinned: bool, check: Callable[[Message], None], most: int
+    conn: Any,
+    room_id: int,
+    message_id: int,
+    by: int,
+    pinned: bool,
+    check: Callable[[Message], None],
+    most: int,
 ) -> tuple[Message, bool, bool] | None:
     """Pin or unpin. Returns (message, changed, full): full where the room has `most` pins already."""
     before = await _locked(conn, room_id, message_id, check)

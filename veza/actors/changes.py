@@ -1,0 +1,332 @@
+"""What can be changed in a room, each as a plan: who may, what is stored, and what follows in the room.
+
+A plan is made when its turn comes, against the room as it is then; the room runs one at a time. `apply` runs in the
+room's task after the commit, changes what is in memory and says what everybody hears; its result answers a REST call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from veza.actors import rules
+from veza.actors.commands import (
+    Delete,
+    Edit,
+    Kick,
+    Lift,
+    Person,
+    Pin,
+    Quit,
+    React,
+    Remove,
+    Sanction,
+    SetRole,
+    Update,
+    Wish,
+)
+from veza.actors.errors import (
+    BANNED,
+    CONFLICT,
+    INVALID_FORMAT,
+    MUTED,
+    NOT_JOINED,
+    ROOM_NOT_FOUND,
+    Refused,
+    denied,
+    message_not_found,
+    room_not_found,
+    unavailable,
+    user_not_found,
+)
+from veza.actors.frames import Address, error_frame, frame, message_frame
+from veza.db import messages as messages_db
+from veza.db import rooms as rooms_db
+from veza.db.errors import Conflict, DataRefused, Unavailable
+from veza.db.messages import Message
+
+if TYPE_CHECKING:
+    from veza.actors.room import Enrollment, RoomActor
+
+
+class Change(msgspec.Struct, frozen=True):
+    """`unit(conn, room_id, *args)` in one transaction, then `apply(room, wish, result)`."""
+
+    unit: Callable[..., Coroutine[Any, Any, Any]]
+    args: tuple[Any, ...]
+    apply: Callable[..., Coroutine[Any, Any, Any]]
+
+
+def as_refusal(error: BaseException) -> Refused:
+    """What the asker hears of a change that failed; anything that is not an answer of the database is a crash."""
+    match error:
+        case Refused():
+            return error
+        case Unavailable():
+            return unavailable()
+        case Conflict():
+            return Refused(CONFLICT, "A room of this name exists already.", field="name")
+        case DataRefused():
+            return Refused(INVALID_FORMAT, "This holds something that cannot be stored.")
+    raise error
+
+
+def plan(room: RoomActor, wish: Wish | Enrollment) -> Change:
+    """The change that grants the wish; raises Refused where it is not granted."""
+    if not isinstance(wish, Wish):
+        return Change(rooms_db.add_members, ([w.person.user_id for w, _ in wish.wishes],), _enrolled)
+    person = wish.person
+    if room.room is None:
+        raise room_not_found()
+    if room.room.kind != "public" and person.user_id not in room.roster.members:
+        raise room_not_found()
+    match wish:
+        case Edit(id=id, content=text):
+            content = rules.content(text)
+            _may_act(room, person)
+            mentions = room.roster.mentions(content)
+            return Change(
+                messages_db.edit, (id, person.user_id, content, mentions, _author_only(person)), _edited
+            )
+        case Delete(id=id):
+            room.roster.member(person)
+            return Change(messages_db.delete, (id, person.user_id, _may_delete(room, person)), _deleted)
+        case React(id=id, emoji=text, added=added):
+            _may_act(room, person)
+            emoji = rules.emoji(text)
+            check = _room_for(emoji, room.settings.reactions_max) if added else _anything
+            return Change(messages_db.react, (id, person.user_id, emoji, added, check), _reacted)
+        case Pin(id=id, pinned=pinned):
+            room.roster.member(person)
+            if room.room.kind != "direct":
+                room.roster.need(person, rules.MODERATOR, "pin messages")
+            most = room.settings.room_pins_max
+            return Change(messages_db.pin, (id, person.user_id, pinned, _anything, most), _pinned)
+        case Quit():
+            room.roster.member(person)
+            if room.room.kind == "direct":
+                raise denied("A private conversation cannot be left.")
+            return Change(rooms_db.remove_member, (person.user_id,), _quit)
+    return _moderation(room, wish)
+
+
+def _moderation(room: RoomActor, wish: Wish) -> Change:
+    assert room.room is not None
+    person, roster = wish.person, room.roster
+    if room.room.kind == "direct":
+        raise denied("A private conversation has no moderators.")
+    match wish:
+        case Kick(target=target):
+            roster.need(person, rules.MODERATOR, "remove people")
+            if target not in roster.members:
+                raise user_not_found()
+            roster.below(person, target)
+            return Change(rooms_db.remove_member, (target,), _kicked)
+        case Sanction(target=target, kind=kind, until=until, reason=reason):
+            roster.need(person, rules.MODERATOR, f"{kind} people")
+            roster.below(person, target)
+            if until is not None and until <= datetime.now(UTC):
+                raise Refused(INVALID_FORMAT, "The end must be in the future.", field="until")
+            return Change(rooms_db.sanction, (target, kind, until, reason, person.user_id), _sanctioned)
+        case Lift(target=target, kind=kind):
+            roster.need(person, rules.MODERATOR, f"lift a {kind}")
+            return Change(rooms_db.lift, (target, kind), _lifted)
+        case SetRole(target=target, role=role):
+            roster.need(person, rules.OWNER, "give roles")
+            if target not in roster.members:
+                raise user_not_found()
+            roster.below(person, target)
+            return Change(rooms_db.set_role, (target, role), _role_set)
+        case Update(name=name, description=description, is_private=private, slow_mode_s=slow):
+            roster.need(
+                person, rules.OWNER if name or private is not None else rules.MODERATOR, "change this"
+            )
+            visibility = None if private is None else "private" if private else "public"
+            stored = rules.room_name(name) if name is not None else None
+            return Change(rooms_db.update, (stored, description, visibility, slow), _updated)
+        case Remove():
+            roster.need(person, rules.OWNER, "delete it")
+            return Change(rooms_db.remove, (), _removed)
+    raise TypeError(f"no plan for {type(wish).__name__}")
+
+
+# Checks on the message as it is in the transaction.
+
+
+def _anything(message: Message) -> None:
+    return None
+
+
+def _author_only(person: Person) -> Callable[[Message], None]:
+    def check(message: Message) -> None:
+        if message.user_id != person.user_id:
+            raise denied("Only its author may edit a message.")
+
+    return check
+
+
+def _may_delete(room: RoomActor, person: Person) -> Callable[[Message], None]:
+    def check(message: Message) -> None:
+        if message.user_id == person.user_id:
+            return
+        if room.room is not None and room.room.kind == "direct":
+            raise denied("Only its author may delete a message.")
+        if room.roster.level(person) < rules.MODERATOR:
+            raise denied("Only its author and the room's moderators may delete a message.")
+        if message.user_id is not None:
+            room.roster.below(person, message.user_id)
+
+    return check
+
+
+def _room_for(emoji: str, most: int) -> Callable[[Message], None]:
+    def check(message: Message) -> None:
+        there = {reaction.emoji for reaction in message.reactions or ()}
+        if emoji not in there and len(there) >= most:
+            raise Refused(INVALID_FORMAT, f"A message carries at most {most} different emoji.", limit=most)
+
+    return check
+
+
+def _may_act(room: RoomActor, person: Person) -> None:
+    room.roster.refuse_banned(person.user_id)
+    room.roster.member(person)
+    room.roster.refuse_muted(person.user_id)
+
+
+# What follows.
+
+
+def _tell(room: RoomActor, kind: str, message: Message, data: dict[str, Any]) -> None:
+    """Send a change to everybody and show it in replays from now on."""
+    room.last_rev = max(room.last_rev, message.rev)
+    room.ring.replace(message.seq, message_frame(room.address, message))
+    room.fanout.add(
+        frame(kind, {"id": message.id, **room.named(), "seq": message.seq, "rev": message.rev, **data})
+    )
+
+
+async def _enrolled(room: RoomActor, batch: Enrollment, members: list[rooms_db.Member]) -> None:
+    await room.enrolled(batch, members)
+
+
+async def _edited(room: RoomActor, wish: Edit, message: Message | None) -> Message:
+    if message is None:
+        raise message_not_found()
+    data = {"content": message.content, "edited_at": message.edited_at, "edited_by": message.edited_by}
+    _tell(
+        room, "message_edited", message, {**data, "mentions": message.mentions} if message.mentions else data
+    )
+    return message
+
+
+async def _deleted(room: RoomActor, wish: Delete, message: Message | None) -> Message:
+    if message is None:
+        raise message_not_found()
+    _tell(room, "message_deleted", message, {"deleted_by": message.deleted_by})
+    return message
+
+
+async def _reacted(room: RoomActor, wish: React, result: tuple[Message, bool] | None) -> Message:
+    if result is None:
+        raise message_not_found()
+    message, changed = result
+    count = next((r.count for r in message.reactions or () if r.emoji == wish.emoji), 0)
+    data = {"emoji": wish.emoji, "count": count, "user_id": wish.person.user_id, "added": wish.added}
+    if changed:
+        _tell(room, "reaction_updated", message, data)
+    elif wish.connection is not None:
+        # It was so already: only the asker needs to hear it.
+        data = {"id": message.id, **room.named(), "seq": message.seq, "rev": message.rev, **data}
+        wish.connection.outlet.post(frame("reaction_updated", data))
+    return message
+
+
+async def _pinned(room: RoomActor, wish: Pin, result: tuple[Message, bool, bool] | None) -> Message:
+    if result is None:
+        raise message_not_found()
+    message, changed, full = result
+    if full:
+        most = room.settings.room_pins_max
+        raise Refused(INVALID_FORMAT, f"A room has at most {most} pinned messages.", limit=most)
+    if changed:
+        _tell(
+            room,
+            "message_pinned" if wish.pinned else "message_unpinned",
+            message,
+            {"by": wish.person.user_id},
+        )
+    return message
+
+
+async def _quit(room: RoomActor, wish: Quit, gone: bool) -> None:
+    await room.expel(wish.person.user_id, None)
+    _drop(room, wish.person.user_id, gone)
+
+
+async def _kicked(room: RoomActor, wish: Kick, gone: bool) -> None:
+    notice = error_frame(NOT_JOINED, "You were removed from this room.", {**room.named(), "reason": "kicked"})
+    await room.expel(wish.target, notice)
+    _drop(room, wish.target, gone)
+
+
+def _drop(room: RoomActor, user_id: int, gone: bool) -> None:
+    if gone:
+        room.member_count = max(0, room.member_count - 1)
+    room.roster.drop(user_id)
+
+
+async def _sanctioned(room: RoomActor, wish: Sanction, known: bool) -> None:
+    if not known:
+        raise user_not_found()
+    room.roster.sanction(wish.target, wish.kind, wish.until)
+    details: dict[str, Any] = dict(room.named())
+    if wish.until is not None:
+        details["until"] = wish.until
+    if wish.reason:
+        details["reason"] = wish.reason
+    if wish.kind == "ban":
+        was_member = wish.target in room.roster.members
+        await room.expel(wish.target, error_frame(BANNED, "You were banned from this room.", details))
+        _drop(room, wish.target, was_member)
+    else:
+        notice = error_frame(MUTED, "You were muted in this room.", details)
+        for connection in room.fanout.subscribers:
+            if connection.user_id == wish.target:
+                connection.outlet.post(notice)
+
+
+async def _lifted(room: RoomActor, wish: Lift, was: bool) -> bool:
+    room.roster.lift(wish.target, wish.kind)
+    return was
+
+
+async def _role_set(room: RoomActor, wish: SetRole, _: None) -> None:
+    assert room.room is not None
+    if wish.role == "owner":
+        for member in room.roster.members.values():
+            if member.role == "owner":
+                member.role = "moderator"
+        room.room = msgspec.structs.replace(room.room, owner_id=wish.target)
+    if (member_ := room.roster.members.get(wish.target)) is not None:
+        member_.role = wish.role
+
+
+async def _updated(room: RoomActor, wish: Update, stored: rooms_db.Room | None) -> Any:
+    if stored is None:
+        raise room_not_found()
+    room.room = stored
+    room.address = Address(stored.id, stored.kind, stored.name, stored.people)
+    # Encoded frames name the room: replays must not name it as it was.
+    room.ring.clear()
+    return room.describe(wish.person)
+
+
+async def _removed(room: RoomActor, wish: Remove, _: bool) -> None:
+    notice = error_frame(ROOM_NOT_FOUND, "This room was deleted.", room.named())
+    for user_id in {c.user_id for c in (*room.fanout.subscribers, *room.gated)}:
+        await room.expel(user_id, notice)
+    room.close_down()

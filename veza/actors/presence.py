@@ -1,0 +1,276 @@
+"""Who is online: every socket of every person, and where that must be known.
+
+One actor. Private conversations watch their two people here, so that a new connection hears of its letters without
+joining anything; frames addressed to a person (notifications) go out here, to all of that person's connections. It
+tells rooms and never asks them, so that asking it is always safe.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from veza.actors.commands import PresenceChanged, Subscribe, Unsubscribe
+from veza.actors.frames import frame, now
+from veza.actors.kernel import Actor, Ref
+from veza.actors.ports import Connection
+
+STATUSES = ("online", "away", "busy", "invisible")
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """Ask: a socket is open. `known` says up to where it knows each of its conversations (room id → last_seq);
+    `friends` are the people it has conversations with."""
+
+    connection: Connection
+    status: str
+    text: str | None
+    known: dict[int, int]
+    friends: frozenset[int]
+
+
+class Disconnected(msgspec.Struct, frozen=True):
+    connection: Connection
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """Ask: a conversation starts; answers the present connections of its people, tells of later ones."""
+
+    room: Ref
+    people: tuple[int, int]
+
+
+class Entered(msgspec.Struct, frozen=True):
+    """A person's first connection subscribed to a room."""
+
+    user_id: int
+    room: Ref
+
+
+class Exited(msgspec.Struct, frozen=True):
+    """A person's last connection left a room."""
+
+    user_id: int
+    room: Ref
+
+
+class SetPresence(msgspec.Struct, frozen=True):
+    user_id: int
+    status: str
+    text: str | None
+
+
+class Named(msgspec.Struct, frozen=True):
+    """Somebody has another name."""
+
+    user_id: int
+    username: str
+
+
+class Deliver(msgspec.Struct, frozen=True):
+    """Send a frame to every connection of some people."""
+
+    user_ids: tuple[int, ...]
+    blob: bytes
+
+    def __repr__(self) -> str:
+        return f"Deliver({len(self.user_ids)} people, {len(self.blob)} bytes)"
+
+
+class CloseAll(msgspec.Struct, frozen=True):
+    """End a person's sockets; those of the named sessions only, if any are named."""
+
+    user_id: int
+    sids: frozenset[str] | None
+    code: int
+    reason: str
+    notice: bytes | None = None
+
+
+class AreOnline(msgspec.Struct, frozen=True):
+    """Ask: which of these are online, for everybody to see? Answers a dict of user id → (status, text)."""
+
+    user_ids: tuple[int, ...]
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """Ask: answers {"people": …, "connections": …}."""
+
+
+class _Person:
+    """One person online."""
+
+    __slots__ = ("connections", "friends", "rooms", "status", "text", "username")
+
+    def __init__(self, username: str, status: str, text: str | None, friends: frozenset[int]) -> None:
+        self.username = username
+        self.status = status
+        self.text = text
+        self.friends = friends  # the others of this person's conversations
+        self.connections: set[Connection] = set()
+        self.rooms: set[Ref] = set()  # where a connection of theirs is subscribed
+
+
+class Present:
+    """What presence keeps over a restart: it cannot be read from the database."""
+
+    def __init__(self) -> None:
+        self.people: dict[int, _Person] = {}
+        self.watches: dict[int, dict[Ref, int]] = {}  # person → conversations that run → the other person
+        self.changes = 0
+
+
+class PresenceActor(Actor):
+    """See the module."""
+
+    mailbox_capacity = 4096
+
+    @property
+    def present(self) -> Present:
+        present: Present = self.context.carried
+        return present
+
+    async def handle(self, message: Any) -> Any:
+        match message:
+            case Connected():
+                self._connected(message)
+            case Disconnected(connection=connection):
+                self._disconnected(connection)
+            case Watch(room=room, people=people):
+                return self._watch(room, people)
+            case Entered(user_id=user_id, room=room):
+                if (person := self.present.people.get(user_id)) is not None:
+                    person.rooms.add(room)
+            case Exited(user_id=user_id, room=room):
+                if (person := self.present.people.get(user_id)) is not None:
+                    person.rooms.discard(room)
+            case SetPresence():
+                self._set(message)
+            case Named(user_id=user_id, username=username):
+                self._rename(user_id, username)
+            case Deliver(user_ids=user_ids, blob=blob):
+                for user_id in user_ids:
+                    if (person := self.present.people.get(user_id)) is not None:
+                        for connection in person.connections:
+                            connection.outlet.post(blob)
+            case CloseAll():
+                self._close(message)
+            case AreOnline(user_ids=user_ids):
+                found = ((user_id, self.present.people.get(user_id)) for user_id in user_ids)
+                return {u: (p.status, p.text) for u, p in found if p is not None and p.status != "invisible"}
+            case Statistics():
+                return self.summary()
+        return None
+
+    def summary(self) -> dict[str, Any]:
+        people = self.present.people.values()
+        return {
+            "people": len(people),
+            "connections": sum(len(p.connections) for p in people),
+            "conversations_watched": sum(len(w) for w in self.present.watches.values()) // 2,
+        }
+
+    def _connected(self, message: Connected) -> None:
+        connection = message.connection
+        person = self.present.people.get(connection.user_id)
+        first = person is None
+        if person is None:
+            person = _Person(connection.username, message.status, message.text, message.friends)
+            self.present.people[connection.user_id] = person
+        connection.invisible = person.status == "invisible"
+        person.connections.add(connection)
+        for room in self._running(connection.user_id):
+            room.answer(Subscribe(connection, message.known.get(room_id(room))))
+        if first:
+            self._announce(connection.user_id, person, person.status, friends_only=True)
+
+    def _disconnected(self, connection: Connection) -> None:
+        person = self.present.people.get(connection.user_id)
+        if person is None:
+            return
+        person.connections.discard(connection)
+        for room in self._running(connection.user_id):
+            room.answer(Unsubscribe(connection))
+        if not person.connections:
+            del self.present.people[connection.user_id]
+            self._announce(connection.user_id, person, "offline", friends_only=True)
+
+    def _watch(self, room: Ref, people: tuple[int, int]) -> list[Connection]:
+        low, high = people
+        connections: list[Connection] = []
+        for user_id, other in ((low, high), (high, low)):
+            self.present.watches.setdefault(user_id, {})[room] = other
+            if (person := self.present.people.get(user_id)) is not None:
+                person.friends |= {other}
+                connections += person.connections
+        return connections
+
+    def _running(self, user_id: int) -> list[Ref]:
+        """The person's conversations whose actors run; the others are forgotten here."""
+        watches = self.present.watches.get(user_id)
+        if not watches:
+            return []
+        for room in [room for room in watches if not room.alive]:
+            other = watches.pop(room)
+            theirs = self.present.watches.get(other)
+            if theirs is not None:
+                theirs.pop(room, None)
+                if not theirs:
+                    del self.present.watches[other]
+        if not watches:
+            self.present.watches.pop(user_id, None)
+        return list(watches)
+
+    def _set(self, message: SetPresence) -> None:
+        person = self.present.people.get(message.user_id)
+        if person is None:
+            return
+        was = person.status
+        person.status, person.text = message.status, message.text
+        for connection in person.connections:
+            connection.invisible = message.status == "invisible"
+        if was == "invisible" and message.status == "invisible":
+            return
+        self._announce(message.user_id, person, message.status, friends_only=False)
+
+    def _announce(self, user_id: int, person: _Person, status: str, *, friends_only: bool) -> None:
+        """Tell rooms of a status. An invisible person looks like one who is offline, and causes nothing on coming or going."""
+        invisible = person.status == "invisible"
+        if friends_only and invisible:
+            return
+        self.present.changes += 1
+        shown = "offline" if invisible else status
+        last_seen: datetime | None = now() if shown == "offline" else None
+        text = None if shown == "offline" else person.text
+        data = {"user_id": user_id, "status": shown, "text": text, "last_seen": last_seen}
+        blob, change = frame("presence", data), self.present.changes
+        for friend in filter(None, map(self.present.people.get, person.friends)):
+            for connection in friend.connections:
+                connection.seen_change = change
+                connection.outlet.post(blob, droppable=True)
+        if not friends_only:
+            for room in person.rooms:
+                room.answer(PresenceChanged(user_id, person.username, invisible, blob, change))
+
+    def _rename(self, user_id: int, username: str) -> None:
+        person = self.present.people.get(user_id)
+        if person is None:
+            return
+        person.username = username
+        for connection in person.connections:
+            connection.username = username
+
+    def _close(self, message: CloseAll) -> None:
+        person = self.present.people.get(message.user_id)
+        for connection in list(person.connections) if person is not None else []:
+            if message.sids is None or connection.sid in message.sids:
+                if message.notice is not None:
+                    connection.outlet.post(message.notice)
+                connection.outlet.close(message.code, message.reason)
+
+
+def room_id(room: Ref) -> int:
+    """The id behind a room's reference: `rooms/12`."""
+    return int(room.path.rpartition("/")[2])

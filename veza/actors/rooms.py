@@ -1,0 +1,120 @@
+"""Finding rooms: names and pairs of people to ids, ids to running actors.
+
+Rooms start on first use and go when nobody needs them; whoever tells or asks one through here need not know which.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import OrderedDict
+from functools import partial
+from typing import Any
+
+from veza.actors.errors import INVALID_FORMAT, Refused, room_not_found, unavailable, user_not_found
+from veza.actors.fanout import Carried
+from veza.actors.kernel import ActorStopped, Ref, System
+from veza.actors.room import RoomActor
+from veza.config import Settings
+from veza.db import rooms as rooms_db
+from veza.db.errors import DataRefused, Unavailable
+from veza.db.pool import Database
+
+CACHED = 50_000
+BIGINT = 2**63
+
+
+class Rooms:
+    """The directory of rooms. Names are looked up once; an actor is made per id when somebody needs it."""
+
+    def __init__(
+        self, system: System, *, db: Database, ledger: Ref, presence: Ref, settings: Settings
+    ) -> None:
+        self._supervisor = system.supervisor("rooms")
+        self._db = db
+        self._make = partial(RoomActor, db=db, ledger=ledger, presence=presence, settings=settings)
+        self._names: OrderedDict[str, int] = OrderedDict()
+        self._pairs: OrderedDict[tuple[int, int], int] = OrderedDict()
+
+    def ref(self, room_id: int) -> Ref:
+        """The room's actor, started if need be; whether the room exists is its to say."""
+        return self._supervisor.ensure(
+            room_id, partial(self._make, room_id), carry=Carried, capacity=RoomActor.mailbox_capacity
+        )
+
+    def running(self, room_id: int) -> Ref | None:
+        return self._supervisor.get(room_id)
+
+    async def tell(self, room_id: int, message: Any) -> None:
+        """Tell the room. One that was just going idle is started again."""
+        try:
+            await self.ref(room_id).tell(message)
+        except ActorStopped:
+            await self.ref(room_id).tell(message)
+
+    async def ask(self, room_id: int, message: Any, *, timeout: float = 10.0) -> Any:
+        """Ask the room; raises Refused, or the kernel's errors where it does not answer."""
+        try:
+            return await self.ref(room_id).ask(message, timeout=timeout)
+        except ActorStopped:
+            return await self.ref(room_id).ask(message, timeout=timeout)
+
+    async def resolve(self, room: str | int) -> int:
+        """The id of a room named by id, by digits, or by a public room's name; raises Refused."""
+        if isinstance(room, int):
+            if not 0 < room < BIGINT:
+                raise room_not_found()
+            return room
+        if room.isdecimal() and room.isascii():
+            return await self.resolve(int(room[:20]))
+        name = unicodedata.normalize("NFC", room).strip().lower()
+        known = self._names.get(name)
+        if known is not None:
+            self._names.move_to_end(name)
+            return known
+        if not name or len(name) > 50 or "\x00" in name:
+            raise room_not_found()
+        found = await _answered(self._db, rooms_db.id_of_public, name)
+        if found is None:
+            raise room_not_found()
+        _remember(self._names, name, found)
+        return int(found)
+
+    async def direct(self, one: int, other: int, *, create: bool = True) -> int:
+        """The conversation of two people, made if need be; raises Refused where there is no such person."""
+        if one == other:
+            raise Refused(INVALID_FORMAT, "A private conversation is with somebody else.")
+        if not 0 < other < BIGINT:
+            raise user_not_found()
+        pair = (min(one, other), max(one, other))
+        known = self._pairs.get(pair)
+        if known is not None:
+            self._pairs.move_to_end(pair)
+            return known
+        if create:
+            found = await _answered(self._db, rooms_db.direct, *pair, write=True)
+        else:
+            found = await _answered(self._db, rooms_db.find_direct, *pair)
+        if found is None:
+            raise user_not_found()
+        _remember(self._pairs, pair, found)
+        return int(found)
+
+    def forget(self, room_id: int) -> None:
+        """The room has another name, or is gone: names must be looked up again."""
+        for name in [name for name, known in self._names.items() if known == room_id]:
+            del self._names[name]
+
+
+async def _answered(db: Database, unit: Any, *args: Any, write: bool = False) -> Any:
+    try:
+        return await (db.write if write else db.read)(unit, *args)
+    except Unavailable:
+        raise unavailable() from None
+    except DataRefused:
+        return None  # nothing is called that
+
+
+def _remember(cache: OrderedDict[Any, int], key: Any, value: int) -> None:
+    cache[key] = value
+    if len(cache) > CACHED:
+        cache.popitem(last=False)

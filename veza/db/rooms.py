@@ -1,0 +1,345 @@
+"""Rooms, their members, sanctions and invitations. A direct conversation is a room of kind `direct`.
+
+Queries for a person show that person's rooms and the public ones, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class Member(msgspec.Struct):
+    """One membership as the room's actor holds it; `last_read_seq` moves, so it is not frozen."""
+
+    user_id: int
+    username: str
+    role: str
+    last_read_seq: int
+
+
+class Sanction(msgspec.Struct, frozen=True):
+    """A mute or a ban; `until` None means for good."""
+
+    user_id: int
+    kind: str
+    until: datetime | None
+
+
+class Room(msgspec.Struct, frozen=True):
+    id: int
+    kind: str
+    name: str | None
+    description: str | None
+    owner_id: int | None
+    people: tuple[int, int] | None
+    slow_mode_s: int
+    last_seq: int
+    last_rev: int
+    member_count: int
+    created_at: datetime
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """All a room's actor starts with."""
+
+    room: Room
+    members: list[Member]
+    sanctions: list[Sanction]
+
+
+_COLUMNS = """r.id, r.kind, r.name, r.description, r.owner_id, r.user_low, r.user_high, r.slow_mode_s, r.last_seq,
+    r.last_rev, r.member_count, r.created_at"""
+
+
+def _room(row: Any) -> Room:
+    id, kind, name, description, owner, low, high, slow, seq, rev, count, created = row
+    people = None if low is None else (low, high)
+    return Room(id, kind, name, description, owner, people, slow, seq, rev, count, created)
+
+
+async def load(conn: Any, room_id: int) -> Loaded | None:
+    row = await conn.fetchrow(f"SELECT {_COLUMNS} FROM rooms r WHERE r.id = $1", room_id)
+    if row is None:
+        return None
+    members = await conn.fetch(
+        "SELECT m.user_id, u.username, m.role, m.last_read_seq FROM room_members m JOIN users u ON u.id = m.user_id"
+        " WHERE m.room_id = $1",
+        room_id,
+    )
+    sanctions = await conn.fetch(
+        "SELECT user_id, kind, until FROM room_sanctions WHERE room_id = $1 AND (until IS NULL OR until > now())",
+        room_id,
+    )
+    return Loaded(_room(row), [Member(*m) for m in members], [Sanction(*s) for s in sanctions])
+
+
+async def id_of_public(conn: Any, name: str) -> int | None:
+    """The public room of that name, letter case aside."""
+    found = await conn.fetchval(
+        "SELECT id FROM rooms WHERE kind = 'public' AND lower(name) = lower($1)", name
+    )
+    return None if found is None else int(found)
+
+
+async def create(conn: Any, owner_id: int, kind: str, name: str, description: str | None) -> Room:
+    """Raises Conflict where a public room has the name."""
+    room_id = await conn.fetchval(
+        "INSERT INTO rooms (kind, name, description, owner_id, member_count) VALUES ($1, $2, $3, $4, 1) RETURNING id",
+        kind,
+        name,
+        description,
+        owner_id,
+    )
+    await conn.execute(
+        "INSERT INTO room_members (room_id, user_id, role) VALUES ($1, $2, 'owner')", room_id, owner_id
+    )
+    return _room(await conn.fetchrow(f"SELECT {_COLUMNS} FROM rooms r WHERE r.id = $1", room_id))
+
+
+async def direct(conn: Any, one: int, other: int) -> int | None:
+    """The conversation of two people, made on first use; None where either does not exist or is not active."""
+    low, high = sorted((one, other))
+    found = await conn.fetchval(
+        "SELECT id FROM rooms WHERE kind = 'direct' AND user_low = $1 AND user_high = $2", low, high
+    )
+    if found is not None:
+        return int(found)
+    if await conn.fetchval("SELECT count(*) FROM users WHERE id IN ($1, $2) AND is_active", low, high) != 2:
+        return None
+    # Two first letters at once: the loser of the race reads what the winner made.
+    await conn.execute(
+        "INSERT INTO rooms (kind, user_low, user_high, member_count) VALUES ('direct', $1, $2, 2)"
+        " ON CONFLICT (user_low, user_high) WHERE kind = 'direct' DO NOTHING",
+        low,
+        high,
+    )
+    room_id = await conn.fetchval(
+        "SELECT id FROM rooms WHERE kind = 'direct' AND user_low = $1 AND user_high = $2", low, high
+    )
+    await conn.execute(
+        "INSERT INTO room_members (room_id, user_id) VALUES ($1, $2), ($1, $3) ON CONFLICT DO NOTHING",
+        room_id,
+        low,
+        high,
+    )
+    return int(room_id)
+
+
+async def find_direct(conn: Any, one: int, other: int) -> int | None:
+    low, high = sorted((one, other))
+    found = await conn.fetchval(
+        "SELECT id FROM rooms WHERE kind = 'direct' AND user_low = $1 AND user_high = $2", low, high
+    )
+    return None if found is None else int(found)
+
+
+async def blocked_between(conn: Any, one: int, other: int) -> list[tuple[int, int]]:
+    """Which of the two have blocked the other: (blocker, blocked) pairs."""
+    rows = await conn.fetch(
+        "SELECT blocker_id, blocked_id FROM blocks WHERE (blocker_id = $1 AND blocked_id = $2)"
+        " OR (blocker_id = $2 AND blocked_id = $1)",
+        one,
+        other,
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+async def _recount(conn: Any, room_id: int, by: int) -> None:
+    if by:
+        await conn.execute("UPDATE rooms SET member_count = member_count + $2 WHERE id = $1", room_id, by)
+
+
+async def add_members(conn: Any, room_id: int, user_ids: Sequence[int]) -> list[Member]:
+    """Make people members; the new ones and those who were already come back alike. Read up to now from the start."""
+    await conn.execute("SELECT 1 FROM rooms WHERE id = $1 FOR NO KEY UPDATE", room_id)
+    added = await conn.fetch(
+        "INSERT INTO room_members (room_id, user_id, last_read_seq)"
+        " SELECT r.id, u, r.last_seq FROM rooms r, unnest($2::bigint[]) AS u WHERE r.id = $1"
+        " ON CONFLICT DO NOTHING RETURNING user_id",
+        room_id,
+        list(user_ids),
+    )
+    await _recount(conn, room_id, len(added))
+    rows = await conn.fetch(
+        "SELECT m.user_id, u.username, m.role, m.last_read_seq FROM room_members m JOIN users u ON u.id = m.user_id"
+        " WHERE m.room_id = $1 AND m.user_id = ANY ($2)",
+        room_id,
+        list(user_ids),
+    )
+    return [Member(*row) for row in rows]
+
+
+async def remove_member(conn: Any, room_id: int, user_id: int) -> bool:
+    await conn.execute("SELECT 1 FROM rooms WHERE id = $1 FOR NO KEY UPDATE", room_id)
+    done = await conn.execute(
+        "DELETE FROM room_members WHERE room_id = $1 AND user_id = $2", room_id, user_id
+    )
+    gone = not done.endswith(" 0")
+    await _recount(conn, room_id, -1 if gone else 0)
+    return gone
+
+
+async def set_role(conn: Any, room_id: int, user_id: int, role: str) -> None:
+    """Give a role; a new owner also becomes the room's owner of record, and the old one a moderator."""
+    if role == "owner":
+        await conn.execute(
+            "UPDATE room_members SET role = 'moderator' WHERE room_id = $1 AND role = 'owner'", room_id
+        )
+        await conn.execute("UPDATE rooms SET owner_id = $2 WHERE id = $1", room_id, user_id)
+    await conn.execute(
+        "UPDATE room_members SET role = $3 WHERE room_id = $1 AND user_id = $2", room_id, user_id, role
+    )
+
+
+async def sanction(
+    conn: Any, room_id: int, user_id: int, kind: str, until: datetime | None, reason: str | None, by: int
+) -> bool:
+    """Mute or ban (a ban ends membership too). False where the person does not exist."""
+    if await conn.fetchval("SELECT true FROM users WHERE id = $1", user_id) is None:
+        return False
+    await conn.execute(
+        "INSERT INTO room_sanctions (room_id, user_id, kind, until, reason, by_user_id) VALUES ($1, $2, $3, $4, $5, $6)"
+        " ON CONFLICT (room_id, user_id, kind) DO UPDATE SET until = excluded.until, reason = excluded.reason,"
+        " by_user_id = excluded.by_user_id, created_at = now()",
+        room_id,
+        user_id,
+        kind,
+        until,
+        reason,
+        by,
+    )
+    if kind == "ban":
+        await remove_member(conn, room_id, user_id)
+    return True
+
+
+async def lift(conn: Any, room_id: int, user_id: int, kind: str) -> bool:
+    done = await conn.execute(
+        "DELETE FROM room_sanctions WHERE room_id = $1 AND user_id = $2 AND kind = $3", room_id, user_id, kind
+    )
+    return not done.endswith(" 0")
+
+
+async def update(
+    conn: Any,
+    room_id: int,
+    name: str | None,
+    description: str | None,
+    kind: str | None,
+    slow_mode_s: int | None,
+) -> Room | None:
+    """Change what is not None. Raises Conflict where a public room has the name."""
+    row = await conn.fetchrow(
+        f"UPDATE rooms r SET name = coalesce($2, r.name), description = coalesce($3, r.description),"
+        f" kind = coalesce($4, r.kind), slow_mode_s = coalesce($5, r.slow_mode_s) WHERE r.id = $1 RETURNING {_COLUMNS}",
+        room_id,
+        name,
+        description,
+        kind,
+        slow_mode_s,
+    )
+    return None if row is None else _room(row)
+
+
+async def remove(conn: Any, room_id: int) -> bool:
+    done = await conn.execute("DELETE FROM rooms WHERE id = $1", room_id)
+    return not done.endswith(" 0")
+
+
+async def save_reads(conn: Any, room_id: int, user_ids: Sequence[int], seqs: Sequence[int]) -> None:
+    """Move read marks forward, never back."""
+    await conn.execute(
+        "UPDATE room_members m SET last_read_seq = v.seq FROM unnest($2::bigint[], $3::bigint[]) AS v (user_id, seq)"
+        " WHERE m.room_id = $1 AND m.user_id = v.user_id AND m.last_read_seq < v.seq",
+        room_id,
+        list(user_ids),
+        list(seqs),
+    )
+
+
+# Invitations ----------------------------------------------------------------------------------------
+
+
+async def invite(
+    conn: Any,
+    room_id: int,
+    by: int,
+    code: str,
+    for_user_id: int | None,
+    uses: int | None,
+    expires_at: datetime | None,
+) -> None:
+    await conn.execute(
+        "INSERT INTO room_invites (code, room_id, by_user_id, for_user_id, uses_left, expires_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6)",
+        code,
+        room_id,
+        by,
+        for_user_id,
+        uses,
+        expires_at,
+    )
+
+
+async def redeem(conn: Any, user_id: int, code: str) -> int | None:
+    """Use an invitation up by one; the room's id, or None where it is unknown, spent, expired or somebody else's."""
+    room_id = await conn.fetchval(
+        "UPDATE room_invites SET uses_left = uses_left - 1 WHERE code = $1"
+        " AND (for_user_id IS NULL OR for_user_id = $2) AND (uses_left IS NULL OR uses_left > 0)"
+        " AND (expires_at IS NULL OR expires_at > now()) RETURNING room_id",
+        code,
+        user_id,
+    )
+    return None if room_id is None else int(room_id)
+
+
+# Lists ----------------------------------------------------------------------------------------------
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    """One of a person's direct conversations, as `welcome` names it."""
+
+    room_id: int
+    with_user: int
+    last_seq: int
+    last_read_seq: int
+
+
+class Arrival(msgspec.Struct, frozen=True):
+    """What a new socket is told of its person."""
+
+    presence: str
+    presence_text: str | None
+    conversations: list[Conversation]
+
+
+async def arrival(conn: Any, user_id: int) -> Arrival | None:
+    """The person's chosen status and direct conversations, the latest first, in one query."""
+    rows = await conn.fetch(
+        "SELECT u.presence, u.presence_text, d.id, d.other, d.last_seq, d.last_read_seq FROM users u"
+        " LEFT JOIN LATERAL ("
+        "  SELECT r.id, CASE WHEN r.user_low = $1 THEN r.user_high ELSE r.user_low END AS other, r.last_seq,"
+        "         m.last_read_seq, r.last_message_at"
+        "  FROM rooms r JOIN room_members m ON m.room_id = r.id AND m.user_id = $1"
+        "  WHERE r.kind = 'direct' AND (r.user_low = $1 OR r.user_high = $1)"
+        "  ORDER BY r.last_message_at DESC NULLS LAST LIMIT 1000) AS d ON true WHERE u.id = $1",
+        user_id,
+    )
+    if not rows:
+        return None
+    found = [Conversation(row[2], row[3], row[4], row[5]) for row in rows if row[2] is not None]
+    return Arrival(rows[0][0], rows[0][1], found)
+
+
+async def save_presence(conn: Any, user_id: int, status: str, text: str | None) -> None:
+    await conn.execute(
+        "UPDATE users SET presence = $2, presence_text = $3 WHERE id = $1", user_id, status, text
+    )
+
+
+async def save_last_seen(conn: Any, user_ids: Sequence[int]) -> None:
+    await conn.execute("UPDATE users SET last_seen_at = now() WHERE id = ANY ($1::bigint[])", list(user_ids))
