@@ -1,0 +1,181 @@
+"""The REST application: what happens around every request, and where the views hang.
+
+Around a view, in this order: request id, CORS, who it is, the rate limit. Every failure leaves in the envelope, unknown
+paths included; a defect of ours becomes a 500 that says nothing, and a log line that says where (frames, no values).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import traceback
+import uuid
+from typing import Final
+
+from quart import Response, g, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import IntegerConverter, ValidationError
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from veza import log
+from veza.http.api import openapi
+from veza.http.api.access import address, identify
+from veza.http.api.auth import auth
+from veza.http.api.envelope import INTERNAL, ApiError, failure, rate_limited, translate
+from veza.http.api.services import Services, services
+from veza.http.api.system import system
+from veza.http.api.users import people
+
+_log = log.get("rest")
+
+BASE: Final = "/api/v1"
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_PREFLIGHT_SECONDS: Final = 7200  # browsers keep an answer no longer than that
+
+_CODES: Final[dict[int, tuple[str, str]]] = {
+    400: ("INVALID_FORMAT", "The request is malformed."),
+    404: ("NOT_FOUND", "There is nothing here."),
+    405: ("METHOD_NOT_ALLOWED", "This method is not possible here."),
+    408: ("REQUEST_TIMEOUT", "The request took too long to arrive."),
+    413: ("TOO_LARGE", "The request is too large."),
+    415: ("UNSUPPORTED_MEDIA_TYPE", "This kind of content is not understood here."),
+}
+
+TAGS: Final = [
+    ("auth", "Accounts, logins, sessions"),
+    ("users", "People"),
+    ("system", "The server itself"),
+]
+
+
+class IdConverter(IntegerConverter):
+    """Ids in paths: what does not fit into PostgreSQL's bigint does not exist."""
+
+    regex = r"\d{1,19}"
+
+    def to_python(self, value: str) -> int:
+        number = int(value)
+        if not 0 < number < 2**63:
+            raise ValidationError
+        return number
+
+
+def create_app(services: Services) -> QuartTrio:
+    """The application over these services. It starts nothing by itself."""
+    app = QuartTrio(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = services.settings.body_limit
+    app.config["BODY_TIMEOUT"] = None  # the door counts progress, which is fairer to slow lines
+    app.config["RESPONSE_TIMEOUT"] = None
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    app.url_map.converters["id"] = IdConverter
+    app.extensions["veza"] = services
+    app.before_request(_before)
+    app.after_request(_after)
+    app.register_error_handler(Exception, _failed)
+    openapi.extension(TAGS).init_app(app)
+    for blueprint in (auth, people):
+        app.register_blueprint(blueprint, url_prefix=BASE + (blueprint.url_prefix or ""))
+    app.register_blueprint(system)
+    return app
+
+
+async def _before() -> Response | None:
+    g.started = time.perf_counter()
+    g.request_id = _request_id()
+    origin = request.headers.get("Origin")
+    if (
+        origin is not None
+        and request.method == "OPTIONS"
+        and "Access-Control-Request-Method" in request.headers
+    ):
+        return _preflight(origin)
+    if not request.path.startswith("/api/"):
+        g.identity = g.auth_error = None
+        return None
+    await identify()
+    s = services()
+    key = g.identity.user_id if g.identity is not None else address()
+    if wait := s.rest_rates.take(key):
+        raise rate_limited(wait)
+    return None
+
+
+async def _after(response: Response) -> Response:
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        _allow(response, origin)
+    if request.path.startswith("/api/"):
+        response.headers.setdefault("Cache-Control", "no-store")
+    route = request.url_rule.rule if request.url_rule is not None else "unmatched"
+    method = request.method if request.method in _METHODS else "OTHER"
+    started = g.get("started")
+    if started is not None:
+        services().metrics.answered(method, route, response.status_code, time.perf_counter() - started)
+    return response
+
+
+async def _failed(error: Exception) -> Response:
+    """Every exception of a request ends here."""
+    known = translate(error)
+    if known is None and isinstance(error, HTTPException):
+        known = _from_http(error)
+    if known is None:
+        _log.error(
+            "a view failed",
+            request_id=g.get("request_id"),
+            method=request.method,
+            route=request.url_rule.rule if request.url_rule is not None else None,
+            error=type(error).__name__,
+            frames=_frames(error),
+        )
+        known = INTERNAL
+    return failure(known)
+
+
+def _from_http(error: HTTPException) -> ApiError:
+    status = error.code or 500
+    if status >= 500:
+        return INTERNAL
+    code, message = _CODES.get(status, ("BAD_REQUEST", "The request cannot be answered."))
+    headers = {}
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return ApiError(status if status >= 400 else 404, code, message, headers=headers)
+
+
+def _frames(error: BaseException) -> list[str]:
+    """Where it happened, without any value: an error's text may quote what a client sent."""
+    frames = traceback.extract_tb(error.__traceback__)[-12:]
+    return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def _request_id() -> str:
+    """The one the door made or passed on; ours where there is no door in front."""
+    given = request.headers.get("X-Request-ID", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _preflight(origin: str) -> Response:
+    response = Response(b"", status=204)
+    if services().origins.allows(origin):
+        response.headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE"
+        response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, X-Request-ID"
+        response.headers["Access-Control-Max-Age"] = str(_PREFLIGHT_SECONDS)
+    return response
+
+
+def _allow(response: Response | WerkzeugResponse, origin: str) -> None:
+    """Say that this page may read the answer. `*` never comes with credentials."""
+    origins = services().origins
+    response.headers.add("Vary", "Origin")
+    if origins.listed(origin):
+        response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Allow-Credentials"] = "true"
+    elif origins.any:
+        response.headers["Access-Control-Allow-Origin"] = "*"
+    else:
+        return
+    response.headers["Access-Control-Expose-Headers"] = "X-Request-ID, Retry-After"

@@ -1,0 +1,221 @@
+"""The OpenAPI document: made by quart-schema from the routes, with our envelope around every model.
+
+Views are described where they are written (`@answers`, `@fails`, and by the decorators that read bodies and check
+tokens); this module only turns those notes into OpenAPI 3.1. Models become components once, by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from quart import Response, current_app
+from quart_schema import Info, QuartSchema, Tag
+from quart_schema.openapi import HttpSecurityScheme, OpenAPIProvider
+from werkzeug.routing.rules import Rule
+
+from veza import __version__
+
+View = Callable[..., Awaitable[Response]]
+
+_NOTE: Final = "_veza_description"
+_TEMPLATE: Final = "#/components/schemas/{name}"
+_PARAMETER: Final = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
+
+_STATUS: Final[dict[int, str]] = {
+    400: "Malformed, or a value that does not fit; `details` says which",
+    401: "No valid access token",
+    403: "Not allowed",
+    404: "Does not exist, or not for you",
+    405: "Another method",
+    409: "Conflicts with what is there",
+    413: "Too large",
+    415: "Not application/json",
+    423: "The account is disabled",
+    429: "Too many requests; see `Retry-After`",
+    503: "Not just now; see `Retry-After`",
+}
+
+
+@dataclass
+class Description:
+    """What is known of one view."""
+
+    data: Any = None
+    status: int = 200
+    beside: Any = None
+    listing: bool = False
+    content_type: str | None = None
+    body: type[msgspec.Struct] | None = None
+    body_optional: bool = False
+    query: type[msgspec.Struct] | None = None
+    fails: set[int] = field(default_factory=set)
+    login: bool | None = False  # None: a token may be sent, and need not be
+
+
+def describe(view: Any) -> Description:
+    """The notes of this view, to read or to add to."""
+    note: Description | None = getattr(view, _NOTE, None)
+    if note is None:
+        note = Description()
+        setattr(view, _NOTE, note)
+    return note
+
+
+def answers(
+    data: Any = None,
+    status: int = 200,
+    *,
+    beside: Any = None,
+    listing: bool = False,
+    content_type: str | None = None,
+) -> Callable[[View], View]:
+    """Document the success: the type under `data`, fields `beside` the envelope, whether `meta` comes along."""
+
+    def decorator(view: View) -> View:
+        note = describe(view)
+        note.data, note.status, note.beside = data, status, beside
+        note.listing, note.content_type = listing, content_type
+        return view
+
+    return decorator
+
+
+def fails(*statuses: int) -> Callable[[View], View]:
+    """Document failures besides those every view may have (400 with input, 401 with login, 429, 503)."""
+
+    def decorator(view: View) -> View:
+        describe(view).fails.update(statuses)
+        return view
+
+    return decorator
+
+
+class Provider(OpenAPIProvider):
+    """quart-schema's walk over the routes, with components gathered for the whole document at once."""
+
+    def schema(self) -> dict[str, Any]:
+        models: list[Any] = []
+        for rule in self.generate_rules():
+            note = describe(self._app.view_functions[rule.endpoint])
+            models += [
+                model for model in (note.data, note.body, note.beside, note.query) if model is not None
+            ]
+        from veza.http.api.envelope import Failure, Meta
+
+        unique = list(dict.fromkeys([Failure, Meta, *models]))
+        schemas, components = msgspec.json.schema_components(unique, ref_template=_TEMPLATE)
+        self._schemas = dict(zip(unique, schemas, strict=True))
+        self._components = components
+        document = super().schema()
+        document["openapi"] = "3.1.0"
+        document["paths"] = {path: document["paths"][path] for path in sorted(document["paths"])}
+        document["components"]["schemas"] = components
+        return document
+
+    def generate_rules(self) -> Iterator[Rule]:
+        for rule in super().generate_rules():
+            if hasattr(self._app.view_functions[rule.endpoint], _NOTE):
+                yield rule
+
+    def build_paths(self, rule: Rule) -> tuple[dict[str, Any], dict[str, Any]]:
+        view = self._app.view_functions[rule.endpoint]
+        note = describe(view)
+        operation: dict[str, Any] = {
+            "parameters": [self.build_path_parameter(name, c) for name, c in rule._converters.items()],
+            "responses": self._responses(note),
+        }
+        if text := inspect.getdoc(view):
+            summary, _, description = text.partition("\n")
+            operation["summary"] = summary.rstrip(".")
+            if description.strip():
+                operation["description"] = description.strip()
+        blueprint, _, _ = rule.endpoint.rpartition(".")
+        if blueprint:
+            operation["tags"] = [blueprint]
+        operation["security"] = {True: [{"bearer": []}], None: [{}, {"bearer": []}], False: []}[note.login]
+        if note.query is not None:
+            operation["parameters"] += self._query(note.query)
+        if note.body is not None:
+            operation["requestBody"] = {
+                "required": not note.body_optional,
+                "content": {"application/json": {"schema": self._schemas[note.body]}},
+            }
+        path = _PARAMETER.sub(r"{\1}", rule.rule)
+        methods = {}
+        for method in sorted(self.generate_methods(rule)):
+            operation_id = f"{method.lower()}{re.sub(r'[^a-zA-Z0-9]+', '_', path).rstrip('_')}"
+            methods[method.lower()] = {**operation, "operationId": operation_id}
+        return {path: methods}, {}
+
+    def _responses(self, note: Description) -> dict[str, Any]:
+        if note.content_type is not None:
+            content: dict[str, Any] = {note.content_type: {}}
+        else:
+            content = {"application/json": {"schema": self._success(note)}}
+        answers: dict[str, Any] = {str(note.status): {"description": "Success", "content": content}}
+        statuses = set(note.fails)
+        if note.content_type is None:
+            statuses |= {429, 503}
+        if note.body is not None:
+            statuses |= {400, 413, 415}
+        if note.query is not None:
+            statuses.add(400)
+        if note.login:
+            statuses.add(401)
+        for status in sorted(statuses):
+            answers[str(status)] = {
+                "description": _STATUS.get(status, "Failure"),
+                "content": {"application/json": {"schema": {"$ref": _TEMPLATE.format(name="Failure")}}},
+            }
+        return answers
+
+    def _success(self, note: Description) -> dict[str, Any]:
+        properties: dict[str, Any] = {
+            "success": {"const": True},
+            "message": {"type": "string"},
+            "data": {"type": "null"} if note.data is None else self._schemas[note.data],
+        }
+        required = ["success", "data"]
+        if note.listing:
+            properties["meta"] = {"$ref": _TEMPLATE.format(name="Meta")}
+            required.append("meta")
+        envelope = {"type": "object", "properties": properties, "required": required}
+        return envelope if note.beside is None else {"allOf": [envelope, self._schemas[note.beside]]}
+
+    def _query(self, model: type[msgspec.Struct]) -> list[dict[str, Any]]:
+        schema = self._components[self._schemas[model]["$ref"].rpartition("/")[2]]
+        return [
+            {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": shape}
+            for name, shape in schema["properties"].items()
+        ]
+
+
+def extension(tags: list[tuple[str, str]]) -> QuartSchema:
+    """The extension for `create_app`. Its own document pages are off: they load scripts from elsewhere."""
+    return QuartSchema(
+        openapi_path=None,
+        redoc_ui_path=None,
+        scalar_ui_path=None,
+        swagger_ui_path=None,
+        info=Info(
+            title="Veza", version=__version__, description="The REST API. Sockets speak at `/ws/chat`."
+        ),
+        tags=[Tag(name=name, description=text) for name, text in tags],
+        security_schemes={"bearer": HttpSecurityScheme(scheme="bearer", bearer_format="JWT")},
+        conversion_preference="msgspec",
+        openapi_provider_class=Provider,
+    )
+
+
+def document() -> bytes:
+    """The document of the current application, made at the first call: routes do not change while it runs."""
+    extensions = current_app.extensions
+    if "veza_openapi" not in extensions:
+        extensions["veza_openapi"] = msgspec.json.encode(extensions["QUART_SCHEMA"].openapi_provider.schema())
+    made: bytes = extensions["veza_openapi"]
+    return made

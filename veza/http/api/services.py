@@ -1,0 +1,82 @@
+"""What views may use, gathered once by whoever puts the program together and handed to `create_app`.
+
+Nothing here is made at import, and nothing is global: two applications in one process share nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from quart import current_app
+
+from veza.actors.registry import Registry
+from veza.config import Settings
+from veza.db.pool import Database
+from veza.http.api.metrics import Metrics
+from veza.mail import Mailer
+from veza.security.origins import Origins
+from veza.security.passwords import Passwords
+from veza.security.rates import Buckets, LoginGuard
+from veza.security.tokens import AccessTokens
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Services:
+    """Everything a view may reach."""
+
+    settings: Settings
+    db: Database
+    registry: Registry
+    tokens: AccessTokens
+    passwords: Passwords
+    mailer: Mailer
+    metrics: Metrics
+    origins: Origins
+    rest_rates: Buckets
+    mail_rates: Buckets
+    logins: LoginGuard
+    system: Any = None  # the actors' System, for inspection
+    actors_ready: Callable[[], bool] | None = None  # asked by /ready
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def assemble(
+    settings: Settings,
+    db: Database,
+    mailer: Mailer,
+    *,
+    tokens: AccessTokens | None = None,
+    registry: Registry | None = None,
+    metrics: Metrics | None = None,
+    system: Any = None,
+    clock: Callable[[], float] = time.monotonic,
+    **more: Any,
+) -> Services:
+    """Services as the settings ask for them. `clock` is what rate limits count by."""
+    tokens = tokens or AccessTokens(settings.jwt_secret, settings.jwt_expiration)
+    return Services(
+        settings=settings,
+        db=db,
+        registry=registry or Registry(db, tokens),
+        tokens=tokens,
+        passwords=Passwords(
+            settings.argon2_memory_kib, settings.argon2_time_cost, waiting=settings.argon2_waiting
+        ),
+        mailer=mailer,
+        metrics=metrics or Metrics(),
+        origins=Origins(settings.allowed_origins, settings.public_url),
+        rest_rates=Buckets(settings.rate_rest_per_minute / 60, settings.rate_rest_burst, clock=clock),
+        mail_rates=Buckets(3 / 3600, 3, clock=clock),
+        logins=LoginGuard(settings.rate_login_per_minute, clock=clock),
+        system=system,
+        **more,
+    )
+
+
+def services() -> Services:
+    """Those of the application that answers the current request."""
+    found: Services = current_app.extensions["veza"]
+    return found
