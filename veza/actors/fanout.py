@@ -16,7 +16,7 @@ YIELD_EVERY = 256
 
 
 class Subscriber:
-    """A connection's subscription. `sent` and `sent_rev` say what it has been given; they outlive a crash of the room."""
+    """A connection's subscription. What it has been given (`sent`, `sent_rev`) outlives a crash of the room."""
 
     __slots__ = ("connection", "outlet", "sent", "sent_rev", "since", "skip")
 

@@ -236,7 +236,7 @@ class PresenceActor(Actor):
         self._announce(message.user_id, person, message.status, friends_only=False)
 
     def _announce(self, user_id: int, person: _Person, status: str, *, friends_only: bool) -> None:
-        """Tell rooms of a status. An invisible person looks like one who is offline, and causes nothing on coming or going."""
+        """Tell of a status. An invisible person looks offline, and causes nothing on coming or going."""
         invisible = person.status == "invisible"
         if friends_only and invisible:
             return

@@ -30,7 +30,6 @@ from veza.actors.commands import (
     Person,
     Posted,
     PresenceChanged,
-    Quit,
     Renamed,
     Say,
     Subscribe,
