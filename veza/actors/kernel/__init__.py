@@ -3,14 +3,17 @@
 This package exists so that state needs no locks: an **actor** is one task with one bounded mailbox, and
 nobody else touches what it holds. It knows no domain and imports nothing of the product.
 
-    errors      what can go wrong, as types
     actor       `Actor` (subclass it) and `Context` (what an actor may ask of the kernel)
-    ref         `Ref` (tell, ask, answer) and `Reply`
-    slot        one place in the tree: mailbox, lane, jobs, timers, and the loop that handles messages
-    inline      an actor without a task of its own, handled in its caller's
+    ref         `Ref`: tell, ask, answer
+    errors      what can go wrong, as types
     supervisor  who starts, restarts and stops actors
-    system      the root of the tree, and its clock
-    records     what inspection shows
+    system      the root of the tree
+    slot        one key's place in the tree, whatever its incarnation
+    mailslot    the slot of an actor with a task: mailbox, lane, jobs, timers, and the loop that handles
+    messages inline      the slot of an actor without one, handled in its caller's task parcels     what
+    travels in mailbox and lane around a message: replies, timers, results of jobs waiting     who waits for
+    whom, so that no circle does clock       one task for all timers records     what inspection shows, and
+    how it is counted report      what the log says of a crash
 
 Promises
 - Messages of one sender to one actor are handled in the order they were accepted, each at most once, one at a
@@ -38,9 +41,9 @@ from veza.actors.kernel.errors import (
     SystemFailed,
 )
 from veza.actors.kernel.inline import InlineSlot
+from veza.actors.kernel.parcels import Reply, Timer
 from veza.actors.kernel.records import ActorInfo, Failure, HandlerTimes, MailboxInfo, Restarts
-from veza.actors.kernel.ref import Ref, Reply
-from veza.actors.kernel.slot import Timer
+from veza.actors.kernel.ref import Ref
 from veza.actors.kernel.supervisor import Supervisor
 from veza.actors.kernel.system import System, open_system
 

@@ -8,8 +8,9 @@ import outcome
 from veza.actors.kernel.records import Summary
 
 if TYPE_CHECKING:
-    from veza.actors.kernel.ref import Ref, Reply
-    from veza.actors.kernel.slot import Slot, Timer
+    from veza.actors.kernel.parcels import Reply, Timer
+    from veza.actors.kernel.ref import Ref
+    from veza.actors.kernel.slot import Slot
     from veza.actors.kernel.system import System
 
 

@@ -1,79 +1,24 @@
-"""How everybody else sees an actor: a `Ref` to tell or ask, and the `Reply` an asker waits for.
+"""How everybody else sees an actor: a `Ref`, to tell it something or to ask.
 
-The kernel knows which actor a task works for (`RUNNING`), so that an ask that could never be answered,
-because its target waits for the asker, is refused at once.
+An ask that could never be answered, because its target waits for the asker, is refused before anything is
+sent: see `waiting`.
 """
 
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, final
 
-import outcome
 import trio
 
 from veza.actors.kernel.errors import ActorStopped, AskTimeout, MailboxFull
+from veza.actors.kernel.parcels import Reply
+from veza.actors.kernel.waiting import Waiting
 
 if TYPE_CHECKING:
     from veza.actors.kernel.slot import Slot
 
-# The slot whose handler waits for the current task to finish; None outside of handlers and in jobs.
-RUNNING: ContextVar["Slot | None"] = ContextVar("running", default=None)
-
-NOTHING: Any = object()
-"""What is left of a message that was taken back."""
-
-
-class Wrapped:
-    """In a mailbox or lane: not itself the message, but around it."""
-
-    __slots__ = ()
-
-    def open(self) -> Any:
-        """The message, or NOTHING if it has been taken back. Called once, in the actor's task."""
-        raise NotImplementedError
-
-
-@final
-class Reply(Wrapped):
-    """An answer owed. `send` and `fail` never block; only the first of them counts, and none if the asker has
-    gone.
-    """
-
-    __slots__ = ("_answered", "_message", "_outcome", "_owed")
-
-    def __init__(self, message: Any = NOTHING) -> None:
-        self._message = message
-        self._answered = trio.Event()
-        self._outcome: outcome.Outcome[Any] | None = None
-        self._owed = True
-
-    @property
-    def wanted(self) -> bool:
-        """False once answered, or when the asker has given up: no need to work for it any more."""
-        return self._owed
-
-    def send(self, value: Any) -> None:
-        if self._owed:
-            self._owed = False
-            self._outcome = outcome.Value(value)
-            self._answered.set()
-
-    def fail(self, error: Exception) -> None:
-        if self._owed:
-            self._owed = False
-            # The traceback would keep the handler's frames, and what they hold, alive with the asker.
-            self._outcome = outcome.Error(error.with_traceback(None))
-            self._answered.set()
-
-    def open(self) -> Any:
-        message, self._message = self._message, NOTHING
-        return message if self._owed else NOTHING
-
 
 @final
 class Ref:
-    """Names one actor, over all its incarnations; once the actor has ended (passivation included) it names
-    nobody.
-    """
+    """Names one actor, over all its incarnations. Once that has ended (passivation included) it names nobody."""
 
     __slots__ = ("_slot",)
 
@@ -89,25 +34,25 @@ class Ref:
 
     @property
     def alive(self) -> bool:
-        """Does it accept messages? True may be outdated after the next await."""
+        """Does it accept messages? May be outdated after the next await."""
         return self._slot.accepting
 
     async def tell(self, message: Any) -> None:
         """Put a message into the mailbox, waiting for room if there is none.
 
-        A checkpoint for cancellation, but it lets others run only if it must wait. If it is cancelled, or
-        raises, the message was not and will not be handled.
+        Always notices cancellation, but lets others run only if it must wait. If it raises, Cancelled
+        included, the message was not accepted and will not be handled.
 
         Raises:
           ActorStopped: it no longer accepts messages, or ceased to while this waited.
-          CircularAsk: the mailbox is full and its actor waits for the one that tells.
+          CircularAsk: the mailbox is full, and its actor waits for the one that tells.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         slot = self._slot
         try:
             slot.inlet.send_nowait(message)
         except trio.WouldBlock:
-            await slot.wait_for_room(message, RUNNING.get())
+            await slot.wait_for_room(message)
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             raise ActorStopped(slot.path) from None
         else:
@@ -135,15 +80,15 @@ class Ref:
         """Put an answer or a result into the reserved lane: never blocks, and is handled before the mailbox.
 
         The lane has no bound of its own, it is bounded by what was asked: never use it for anything unasked.
-        Taken until the very end of an orderly stop; nobody minds when the actor has ended.
+        It is open until the very end of an orderly stop; to an actor that has ended it does nothing.
         """
         self._slot.deliver(message)
 
     async def ask(self, message: Any, *, timeout: float = 5.0) -> Any:
-        """Tell, and wait for the answer, at most `timeout` seconds in all.
+        """Tell, and wait for the answer; at most `timeout` seconds in all.
 
-        If it is cancelled or times out before handling has begun, the message is withdrawn and never handled;
-        afterwards it may or may not be handled to its end, and the answer is lost. It is never handled twice.
+        If it is cancelled or times out before handling has begun, the message is withdrawn and never handled.
+        After that it may be handled to its end, and the answer is lost. It is never handled twice.
 
         Raises:
           Refusal: (a subclass) the actor's answer is no.
@@ -153,26 +98,24 @@ class Ref:
           CircularAsk: it waits, perhaps through others, for the actor that asks; nothing was sent.
         """
         slot = self._slot
-        caller = RUNNING.get()
-        if caller is not None:
-            caller.refuse_circle(slot)
-            caller.waits_for.append(slot)
         reply = Reply(message)
-        slot.askers.add(reply)
-        try:
-            with trio.move_on_after(timeout):
-                await self.tell(reply)
-                await reply._answered.wait()
-        except ActorStopped:
-            # It ended while this waited for room; with a reason, perhaps.
-            if reply._outcome is None:
-                raise
-        finally:
-            reply._owed = False
-            slot.askers.discard(reply)
-            if caller is not None:
-                caller.waits_for.remove(slot)
-        if reply._outcome is None:
+        with Waiting(slot):
+            slot.askers.add(reply)
+            try:
+                with trio.move_on_after(timeout):
+                    await self.tell(reply)
+                    await reply.answered.wait()
+            except ActorStopped:
+                # It ended while this waited for room in its mailbox; with a reason, perhaps.
+                if reply.result is None:
+                    raise
+            finally:
+                reply.owed = False
+                slot.askers.discard(reply)
+        if reply.result is None:
             raise AskTimeout(slot.path)
         # An answer that came in the same instant as the deadline is still an answer.
-        return reply._outcome.unwrap()
+        try:
+            return reply.result.unwrap()
+        finally:
+            del reply  # an error's traceback holds this frame: it must not hold the error

@@ -14,8 +14,8 @@ DEEPEST = 25  # frames
 
 
 def crash_report(error: BaseException, message: Any) -> dict[str, Any]:
-    """Fields for the log: error, message type, its ids and sizes, and where it happened."""
-    report: dict[str, Any] = {"error": type(error).__name__, "message": type(message).__name__}
+    """Fields for the log: the error's type, the message's ids and sizes, and where it happened."""
+    report: dict[str, Any] = {"error": type(error).__name__}
     if isinstance(message, msgspec.Struct):
         ids: dict[str, Any] = {}
         sizes: dict[str, int] = {}

@@ -9,18 +9,21 @@ that was given up starts afresh.
 """
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
 
 from veza.actors.kernel.actor import Actor
-from veza.actors.kernel.errors import ActorStopped, AlreadyRunning, NoSuchActor
+from veza.actors.kernel.errors import ActorStopped, AlreadyRunning, CircularAsk, NoSuchActor
 from veza.actors.kernel.inline import InlineSlot
-from veza.actors.kernel.records import ActorInfo, Meter, Restarts, State
-from veza.actors.kernel.ref import RUNNING, Ref
-from veza.actors.kernel.slot import MailSlot, Slot
+from veza.actors.kernel.mailslot import MailSlot
+from veza.actors.kernel.records import ActorInfo, Meter, Restarts
+from veza.actors.kernel.ref import Ref
+from veza.actors.kernel.slot import Slot
+from veza.actors.kernel.waiting import RUNNING, Waiting
 
 if TYPE_CHECKING:
     from veza.actors.kernel.system import System
@@ -58,6 +61,7 @@ class Supervisor:
         # What those that have ended had counted, so that sums never fall.
         self._gone = Meter()
         self._born = trio.current_time()
+        self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._unstarted: list[MailSlot | Supervisor] = []
         self._closing = trio.Event()
@@ -147,24 +151,18 @@ class Supervisor:
         Raises:
           CircularAsk: an actor would wait for its own end (use `context.passivate`).
         """
-        slot = self._children.get(key)
+        slot = self._children.get(key) or self._leaver(key)
         if not isinstance(slot, MailSlot):
             return True
-        caller = RUNNING.get()
-        if caller is not None:
-            caller.refuse_circle(slot)
-            caller.waits_for.append(slot)
-        try:
+        with Waiting(slot):
             self._begin_stop(slot)
-            with trio.move_on_after(timeout) as scope:
+            with trio.move_on_after(timeout):
                 await slot.done.wait()
-            if scope.cancelled_caught:
+            in_time = slot.done.is_set()
+            if not in_time:
                 slot.cut()
                 await slot.done.wait()
-        finally:
-            if caller is not None:
-                caller.waits_for.remove(slot)
-        return not scope.cancelled_caught
+        return in_time
 
     def restart(self, key: Hashable) -> None:
         """Make a child anew after the message it handles now: no failure, no pause; mailbox, lane and jobs
@@ -219,18 +217,21 @@ class Supervisor:
         self._must_be_open(key)
         if capacity is None:
             capacity = getattr(factory, "mailbox_capacity", Actor.mailbox_capacity)
-        # The youngest of those leaving that had this key; it in turn waits for those before it.
-        before = next((slot for slot in reversed(self._leaving) if slot.key == key), None)
+        before = self._leaver(key)
         slot = MailSlot(self, key, factory, carry, capacity=capacity, critical=critical, predecessor=before)
         self._children[key] = slot
         self._launch(slot)
         return slot
 
+    def _leaver(self, key: Hashable) -> MailSlot | None:
+        """The youngest of those leaving that had this key; it in turn waits for those before it."""
+        return next((slot for slot in reversed(self._leaving) if slot.key == key), None)
+
     def _launch(self, what: "MailSlot | Supervisor") -> None:
         if self._nursery is None:
             self._unstarted.append(what)
         else:
-            self.system.contextvars.copy().run(self._nursery.start_soon, what.run)
+            self.system.contextvars.run(self._nursery.start_soon, what.run)
 
     # From the slots
 
@@ -266,11 +267,12 @@ class Supervisor:
     async def run(self) -> None:
         """The supervisor's task; over when it has been closed and all its children have ended."""
         try:
-            async with trio.open_nursery() as self._nursery:
-                unstarted, self._unstarted = self._unstarted, []
-                for what in unstarted:
-                    self._launch(what)
-                await self._closing.wait()
+            with self._scope:
+                async with trio.open_nursery() as self._nursery:
+                    unstarted, self._unstarted = self._unstarted, []
+                    for what in unstarted:
+                        self._launch(what)
+                    await self._closing.wait()
         finally:
             self._closed.set()
 
@@ -288,66 +290,75 @@ class Supervisor:
 
         Returns:
           The paths of those that had to be cancelled.
+
+        Raises:
+          CircularAsk: called in an actor's handler, which would wait for its own end.
         """
+        caller = RUNNING.get()
+        if isinstance(caller, MailSlot):
+            raise CircularAsk((caller.path, self.path or "system"))
         deadline = trio.current_time() + timeout
         cut: list[str] = []
-        below = [supervisor for supervisor in self._below.values() if not supervisor._closed.is_set()]
-        for index in reversed(range(len(below))):
+        while below := [supervisor for supervisor in self._below.values() if not supervisor._closed.is_set()]:
             left = max(0.0, deadline - trio.current_time())
-            cut += await below[index].close(left / (index + 2))
+            cut += await below[-1].close(left / (len(below) + bool(self._children)))
         self._closing.set()
-        for slot in list(self._children.values()):
+        for slot in tuple(self._children.values()):
             if isinstance(slot, MailSlot):
                 self._begin_stop(slot)
         with trio.move_on_at(deadline):
             await self._closed.wait()
         if not self._closed.is_set():
             late = [slot.path for slot in self._leaving]
-            log.error("actors cancelled at the end of their time", path=self.path, actors=late)
+            log.error("actors cancelled: their time was over", path=self.path, actors=late)
             cut += late
-            if self._nursery is not None:
-                self._nursery.cancel_scope.cancel()
+            self._scope.cancel()
             await self._closed.wait()
         return cut
 
     # Inspection
 
     def info(self, depth: int | None = None, limit: int = 1000) -> ActorInfo:
-        """This supervisor, and at most `depth` levels and `limit` nodes below it."""
-        total = Meter()
-        total.add(self._gone)
-        slots: list[Slot] = [*self._children.values(), *self._leaving]
-        for slot in slots:
-            total.add(slot.meter)
-        parts: list[ActorInfo] = []
-        for supervisor in self._below.values():
-            sub = supervisor.info(None if depth is None else max(0, depth - 1), limit - len(parts) - 1)
-            total.handled += sub.handled
-            total.failures += sub.failures
-            total.restarts += sub.restarts
-            total.busy += round(sub.busy_s * 1e9)
-            limit -= sum(1 for _ in _nodes(sub)) - 1
-            parts.append(sub)
-        children: tuple[ActorInfo, ...] = ()
+        """This supervisor with at most `depth` levels and `limit` nodes below it; its own children come last."""
+        total = self._total()
+        children: list[ActorInfo] = []
         if depth is None or depth > 0:
-            room = max(0, limit - len(parts))
-            children = (*parts[: max(0, limit)], *(slot.info() for slot in slots[:room]))
+            deeper = None if depth is None else depth - 1
+            for waiting, supervisor in zip(range(len(self._below), 0, -1), self._below.values(), strict=True):
+                if limit <= 0:
+                    break
+                # One node is kept for each of those that follow: a crowded supervisor must not hide the
+                # others.
+                child = supervisor.info(deeper, max(0, limit - waiting))
+                children.append(child)
+                limit -= _size(child)
+            children += [slot.info() for slot in islice(self._slots(), max(0, limit))]
         return ActorInfo(
             path=self.path,
             kind="Supervisor" if self._above is not None else "System",
-            state=self._state(),
+            state="stopping" if self._closing.is_set() else "running",
             summary={},
             handled=total.handled,
             failures=total.failures,
             restarts=total.restarts,
             busy_s=total.busy / 1e9,
             age_s=trio.current_time() - self._born,
-            child_count=len(self._below) + len(slots),
-            children=children,
+            child_count=len(self._below) + len(self._children) + len(self._leaving),
+            children=tuple(children),
         )
 
-    def _state(self) -> State:
-        return "stopping" if self._closing.is_set() else "running"
+    def _slots(self) -> Iterator[Slot]:
+        yield from self._children.values()
+        yield from self._leaving
+
+    def _total(self) -> Meter:
+        total = Meter()
+        total.add(self._gone)
+        for slot in self._slots():
+            total.add(slot.meter)
+        for supervisor in self._below.values():
+            total.add(supervisor._total())
+        return total
 
     def find(self, path: str) -> "Supervisor | Slot":
         """What has this path, relative to here.
@@ -358,11 +369,11 @@ class Supervisor:
         head, _, rest = path.partition("/")
         if head in self._below:
             return self._below[head].find(rest) if rest else self._below[head]
-        for slot in (*self._children.values(), *self._leaving):
+        for slot in self._slots():
             if str(slot.key) == path:
                 return slot
-        raise NoSuchActor(path)
+        raise NoSuchActor(f"{self.path}/{path}" if self.path else path)
 
 
-def _nodes(info: ActorInfo) -> "list[ActorInfo]":
-    return [info, *(node for child in info.children for node in _nodes(child))]
+def _size(info: ActorInfo) -> int:
+    return 1 + sum(map(_size, info.children))

@@ -12,8 +12,8 @@ import trio
 
 from veza.actors.kernel.clock import Clock
 from veza.actors.kernel.errors import NoSuchActor, SystemFailed
+from veza.actors.kernel.mailslot import MailSlot
 from veza.actors.kernel.records import ActorInfo, Restarts
-from veza.actors.kernel.slot import MailSlot
 from veza.actors.kernel.supervisor import OnEscalate, Supervisor
 
 log = structlog.get_logger(__name__)
@@ -115,6 +115,9 @@ async def open_system(
         with trio.CancelScope(shield=True):
             await system.stop(stop_timeout)
     if error is not None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # or the error's traceback would hold this frame, and this frame the error
     if system.failure is not None:
         raise system.failure
