@@ -1,0 +1,440 @@
+"""The door: one port; accepts connections, reads the head of every request and sends it to one of three rooms.
+
+WebSockets go to their endpoints over an outlet of ours, files to `media`, everything else to the application. The
+door refuses early and in the same envelope as the application. A connection's fault ends that connection alone and
+never the listener; shutting down is never delayed by somebody who does not read.
+"""
+
+import errno
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+import trio
+from hypercorn.trio.task_group import TaskGroup
+from trio.lowlevel import notify_closing, wait_readable
+
+from veza import log
+from veza.config import Settings
+from veza.http import tls
+from veza.http.asgi import Asgi, Visit
+from veza.http.clients import Proxies, plain
+from veza.http.endpoint import Endpoints, SocketEndpoint, serve_socket
+from veza.http.head import Head
+from veza.http.letterhead import Letterhead, request_id
+from veza.http.line import Line
+from veza.http.outlet import Outlet
+from veza.http.refusal import Refused
+from veza.http.wire import Disconnected, Wire
+
+BACKLOG: Final = 4096
+BURST: Final = 64  # connections accepted before those who are already in get their turn
+_FULL: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+_log = log.get("door")
+
+
+class Media(Protocol):
+    """The room that serves bytes of files."""
+
+    def claims(self, head: Head) -> bool:
+        """Is this request for it?"""
+        ...
+
+    async def answer(self, wire: Wire, head: Head, visit: Visit) -> bool:
+        """Answer it; whether the connection can go on. Raises Refused, Disconnected."""
+        ...
+
+
+class Door:
+    """The open door; made by `serve`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        asgi_app: Any,
+        sockets: Endpoints,
+        media: Media | None,
+        body_limit: Callable[[Head], int | None] | None,
+        context: ssl.SSLContext | None,
+    ) -> None:
+        host = urlsplit(settings.public_url).netloc if settings.public_url else None
+        self.port = 0
+        self._settings = settings
+        self._sockets = sockets
+        self._media = media
+        self._body_limit = body_limit or (lambda _head: settings.body_limit)
+        self._context = context
+        self._proxies = Proxies(settings.trusted_proxies)
+        self._letterhead = Letterhead(settings, secure=context is not None)
+        self._asgi = Asgi(asgi_app, self._letterhead, host=host.encode() if host else None)
+        self._listeners: list[socket.socket] = []
+        self._wires: set[Wire] = set()
+        self._outlets: set[Outlet] = set()
+        self._addresses: Counter[str] = Counter()
+        self._count = 0
+        self._stop = trio.Event()  # set: no new connections, answers under way are the last
+        self._empty = trio.Event()
+        self._stopped = trio.Event()
+        self._background: trio.Nursery | None = None
+
+    # For the composition root
+
+    @property
+    def connections(self) -> int:
+        """Connections open now, WebSockets included."""
+        return self._count
+
+    @property
+    def open_sockets(self) -> int:
+        """WebSockets open now."""
+        return len(self._outlets)
+
+    def stop_accepting(self) -> None:
+        """Begin to shut down: no new connections, idle ones are closed, answers under way are the last of theirs."""
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        for listener in self._listeners:
+            notify_closing(listener)
+            listener.close()
+        for wire in list(self._wires):
+            wire.hurry(self._settings.shutdown_send_timeout)
+        for outlet in list(self._outlets):
+            outlet.hurry(self._settings.shutdown_send_timeout)
+        if not self._count:
+            self._empty.set()
+
+    def close_sockets(self, code: int = 1001, reason: str = "The server is going away.") -> None:
+        """Send every WebSocket its Close, behind what is queued for it."""
+        for outlet in list(self._outlets):
+            outlet.close(code, reason)
+
+    async def shut(self, timeout: float | None = None) -> None:
+        """Shut down in order: `stop_accepting`, `close_sockets`, wait for the last connection; `serve` then returns.
+
+        Args:
+            timeout: seconds after which connections that are left are cut (default: `SHUTDOWN_TIMEOUT`).
+        """
+        self.stop_accepting()
+        self.close_sockets()
+        with trio.move_on_after(self._settings.shutdown_timeout if timeout is None else timeout):
+            await self._empty.wait()
+        self._stopped.set()
+
+    # Running
+
+    async def _run(self, listeners: list[socket.socket], task_status: trio.TaskStatus["Door"]) -> None:
+        self._listeners = listeners
+        self.port = listeners[0].getsockname()[1]
+        try:
+            async with self._asgi.running(), trio.open_nursery() as nursery:
+                self._background = nursery
+                for listener in listeners:
+                    nursery.start_soon(self._accept, listener, nursery)
+                task_status.started(self)
+                await self._stopped.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._stop.set()
+            for listener in listeners:
+                listener.close()
+
+    async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                await wait_readable(listener)
+                for _ in range(BURST):
+                    sock, address = listener.accept()
+                    self._welcome(sock, plain(str(address[0])), nursery)
+            except trio.ClosedResourceError:
+                return
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if self._stop.is_set():
+                    return
+                if error.errno in _FULL:
+                    # Those who wait outside stay in the kernel's queue until somebody leaves.
+                    _log.error("cannot accept", reason=error.strerror, connections=self._count)
+                    await trio.sleep(0.1)
+                # else: that client left before it was let in (ECONNABORTED and its kin, accept(2))
+
+    def _welcome(self, sock: socket.socket, peer: str, nursery: trio.Nursery) -> None:
+        sock.setblocking(False)
+        refused = None
+        if self._count >= self._settings.max_connections:
+            refused = Refused(503, headers=[(b"retry-after", b"5")])
+        elif self._addresses[peer] >= self._settings.max_connections_per_ip and not self._proxies.trusts(
+            peer
+        ):
+            refused = Refused(429, headers=[(b"retry-after", b"5")])
+        if refused is not None:
+            self._turn_away(Line(sock), refused)
+            return
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            pass  # gone already; the first read tells
+        self._count += 1
+        self._addresses[peer] += 1
+        nursery.start_soon(self._connection, sock, peer)
+
+    def _turn_away(self, line: Line, refused: Refused) -> None:
+        """Refuse a connection without spending a task on it."""
+        if self._context is None:
+            try:
+                line.write(b"".join(self._refusal(None, refused, request_id(None), close=True)))
+            except OSError:
+                pass
+        line.finish()
+        line.close()
+
+    async def _connection(self, sock: socket.socket, peer: str) -> None:
+        line = Line(sock)
+        try:
+            if self._context is not None:
+                line = tls.TlsLine(line, self._context)
+                with trio.fail_after(self._settings.head_timeout):
+                    await line.handshake()
+            wire = Wire(line, self._settings)
+            self._wires.add(wire)
+            try:
+                if self._stop.is_set():
+                    wire.hurry(self._settings.shutdown_send_timeout)
+                await self._requests(wire, peer)
+            finally:
+                self._wires.discard(wire)
+        except (Disconnected, trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        except (Exception, BaseExceptionGroup) as error:
+            self._failed(error)
+        finally:
+            line.close()
+            self._count -= 1
+            self._addresses[peer] -= 1
+            if not self._addresses[peer]:
+                del self._addresses[peer]
+            if self._stop.is_set() and not self._count:
+                self._empty.set()
+
+    def _failed(self, error: BaseException) -> None:
+        """A connection ended by an exception: ordinary ends are nobody's business, the rest is ours to mend."""
+        if isinstance(error, BaseExceptionGroup):
+            ordinary = (Disconnected, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+            _, rest = error.split(ordinary)
+            if rest is None:
+                return
+            cancelled, rest = rest.split(trio.Cancelled)
+            if rest is not None:
+                _log.error("a connection failed", exc_info=rest)
+            if cancelled is not None:
+                raise cancelled
+            return
+        _log.error("a connection failed", exc_info=error)
+
+    async def _requests(self, wire: Wire, peer: str) -> None:
+        """Serve one connection to its end."""
+        try:
+            head = await wire.read_head(first=True)
+        except Refused as refused:
+            return await self._refuse(wire, None, refused, request_id(None), close=True)
+        if head is None:
+            return None
+        if head.websocket:
+            # Most connections are sockets for life: nothing more than they need stays on their stack.
+            if not await self._socket(wire, head, peer):
+                return None
+            head = None
+        pending: Head | None = head
+        async with TaskGroup() as tasks:
+            while True:
+                try:
+                    head = pending or await wire.read_head(first=False)
+                except Refused as refused:
+                    return await self._refuse(wire, None, refused, request_id(None), close=True)
+                if head is None:
+                    return await wire.part(linger=False)
+                if head.websocket:
+                    go_on = await self._socket(wire, head, peer)
+                else:
+                    go_on = await self._request(wire, head, peer, tasks)
+                if not go_on:
+                    return None
+                pending = None
+
+    async def _request(self, wire: Wire, head: Head, peer: str, tasks: TaskGroup) -> bool:
+        """Answer one request; whether the connection goes on."""
+        visit = self._visit(wire, head, peer)
+        try:
+            if head.path == "/ws" or head.path.startswith("/ws/"):
+                raise self._not_a_socket(head)
+            if head.target == b"*":
+                raise Refused(404)
+            if self._media is not None and self._media.claims(head):
+                go_on = await self._media.answer(wire, head, visit)
+            else:
+                go_on = await self._asgi.answer(
+                    wire, head, tasks, visit, self._body_limit(head), wire.line.here()
+                )
+        except Refused as refused:
+            close = not head.keep_alive or head.has_body or wire.closing
+            await self._refuse(wire, head, refused, visit.request_id, close=close)
+            return not close
+        if not go_on:
+            await wire.part(linger=head.has_body)
+        return go_on
+
+    def _not_a_socket(self, head: Head) -> Refused:
+        if self._sockets.find(head.path) is None:
+            return Refused(404)
+        if head.method != "GET":
+            return Refused(405, headers=[(b"allow", b"GET")])
+        return Refused(426, headers=[(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")])
+
+    async def _socket(self, wire: Wire, head: Head, peer: str) -> bool:
+        """Serve one WebSocket to its end; True if it was refused and the connection goes on."""
+        visit = self._visit(wire, head, peer)
+        endpoint = self._sockets.find(head.path)
+        try:
+            if endpoint is None:
+                raise Refused(404)
+            if head.has_body:
+                raise Refused(400)
+            if self._stop.is_set():
+                raise Refused(503, headers=[(b"retry-after", b"5")])
+            key = head.websocket_key
+            admission = await endpoint.admit(head, visit.client)
+        except Refused as refused:
+            close = not head.keep_alive or head.has_body or wire.closing
+            await self._refuse(wire, head, refused, visit.request_id, close=close)
+            return not close
+        self._wires.discard(wire)  # from here on its outlet is what shuts it down
+        outlet = Outlet(
+            wire.line,
+            self._spawn,
+            limit=self._settings.outlet_limit,
+            grace=self._settings.outlet_close_grace,
+            stall=self._settings.send_timeout,
+            frame_limit=self._settings.ws_frame_limit,
+            ahead=wire.take_ahead(),
+        )
+        self._outlets.add(outlet)
+        try:
+            if self._stop.is_set():
+                outlet.hurry(self._settings.shutdown_send_timeout)
+            await serve_socket(endpoint, admission, outlet, head, key, visit.request_id, self._settings)
+        finally:
+            self._outlets.discard(outlet)
+        return False
+
+    def _spawn(self, task: Callable[[], Any]) -> None:
+        assert self._background is not None
+        self._background.start_soon(task)
+
+    def _visit(self, wire: Wire, head: Head, peer: str) -> Visit:
+        return Visit(
+            self._proxies.client(peer, head),
+            request_id(head),
+            self._proxies.secure(peer, head, wire.line.secure),
+        )
+
+    # Refusing
+
+    def _refusal(
+        self, head: Head | None, refused: Refused, request_id: str, *, close: bool
+    ) -> tuple[bytes, bytes]:
+        body = refused.envelope(request_id)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            *refused.headers,
+        ]
+        if refused.status == 426:
+            close = close or False
+        version = head.version if head is not None else "1.1"
+        start = self._letterhead.head(refused.status, headers, request_id, version=version, close=close)
+        return start, b"" if head is not None and head.method == "HEAD" else body
+
+    async def _refuse(
+        self, wire: Wire, head: Head | None, refused: Refused, request_id: str, *, close: bool
+    ) -> None:
+        await wire.send(*self._refusal(head, refused, request_id, close=close))
+        if close:
+            await wire.part(linger=head is None or head.has_body)
+
+
+async def open_listeners(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets on every address `host` stands for.
+
+    Raises:
+        OSError: none of them can be had; EADDRINUSE when the port is taken.
+    """
+    flags = socket.AI_PASSIVE
+    found = await trio.socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+    listeners: list[socket.socket] = []
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in dict.fromkeys(found):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if port == 0 and listeners:  # every address on the same port
+                address = (address[0], listeners[0].getsockname()[1], *address[2:])
+            sock.bind(address)
+            sock.listen(BACKLOG)
+        except OSError as error:
+            sock.close()
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                for listener in listeners:
+                    listener.close()
+                raise
+            failure = error
+        else:
+            listeners.append(sock)
+    if not listeners:
+        raise failure or OSError(errno.EADDRNOTAVAIL, "nothing to listen on")
+    return listeners
+
+
+async def serve(
+    settings: Settings,
+    *,
+    asgi_app: Any,
+    sockets: Mapping[str, SocketEndpoint] | Endpoints,
+    media: Media | None = None,
+    body_limit: Callable[[Head], int | None] | None = None,
+    listeners: list[socket.socket] | None = None,
+    task_status: trio.TaskStatus[Door] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until `Door.shut`, or until cancelled (then all connections are cut).
+
+    Args:
+        asgi_app: answers what neither of the other two rooms takes.
+        sockets: endpoints by exact path (`/ws/chat`), or an `Endpoints` that finds them.
+        media: the room of files.
+        body_limit: the largest body of a request to the application; default `BODY_LIMIT`. None is no limit, for
+            applications that stream a body to disk and count for themselves.
+        listeners: listening sockets, made by `open_listeners`; default `HOST` and `PORT` of the settings.
+        task_status: started with the `Door`, once connections are accepted.
+
+    Raises:
+        OSError: the port cannot be had.
+        ssl.SSLError: certificate and key are no pair.
+    """
+    context = None
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        context = tls.server_context(settings.tls_cert, settings.tls_key)
+    endpoints = sockets if isinstance(sockets, Endpoints) else Endpoints(sockets)
+    door = Door(
+        settings, asgi_app=asgi_app, sockets=endpoints, media=media, body_limit=body_limit, context=context
+    )
+    if listeners is None:
+        listeners = await open_listeners(settings.host, settings.port)
+    await door._run(listeners, task_status)

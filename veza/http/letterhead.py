@@ -1,0 +1,101 @@
+"""The letterhead: what stands on every answer of the server, whichever room of the house wrote it.
+
+Status line, `Date`, `Server`, `X-Request-ID`, the security headers. An answer that brings a security header of its own
+keeps it. A header that holds a line break never leaves the house.
+"""
+
+import re
+import secrets
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+from veza.config import Settings
+from veza.http.head import Head
+
+CONTENT_POLICY: Final = (
+    "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_STATUS: Final = {status.value: status.phrase for status in HTTPStatus}
+# These belong to the connection, and the connection is ours.
+HOP_BY_HOP: Final = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+)
+
+
+class BadHeader(ValueError):
+    """A header of an answer holds a line break or NUL."""
+
+
+class Letterhead:
+    """Writes the heads of answers."""
+
+    def __init__(self, settings: Settings, *, secure: bool) -> None:
+        self._usual: list[tuple[bytes, bytes]] = [
+            (b"content-security-policy", CONTENT_POLICY.encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"x-frame-options", b"DENY"),
+            (b"referrer-policy", b"strict-origin-when-cross-origin"),
+            (b"cross-origin-opener-policy", b"same-origin"),
+        ]
+        if secure or (settings.public_url or "").startswith("https:"):
+            self._usual.append((b"strict-transport-security", b"max-age=31536000"))
+        self._usual_lines = b"".join(name + b": " + value + b"\r\n" for name, value in self._usual)
+        self._usual_names = frozenset(name for name, _ in self._usual)
+        self._second = 0
+        self._date = b""
+
+    def head(
+        self, status: int, headers: list[tuple[bytes, bytes]], request_id: str, *, version: str, close: bool
+    ) -> bytes:
+        """The bytes of an answer's head, to its empty line.
+
+        Args:
+            headers: the answer's own, names in lower case, none of them hop-by-hop except Transfer-Encoding.
+            version: the request's.
+            close: this answer is the connection's last.
+
+        Raises:
+            BadHeader: a header cannot be written.
+        """
+        lines = [name + b": " + value + b"\r\n" for name, value in headers]
+        names = {name for name, _ in headers}
+        if names.isdisjoint(self._usual_names):
+            lines.append(self._usual_lines)
+            count = len(headers) + len(self._usual)
+        else:
+            missing = [(name, value) for name, value in self._usual if name not in names]
+            lines.extend(name + b": " + value + b"\r\n" for name, value in missing)
+            count = len(headers) + len(missing)
+        own = b"".join(lines)
+        if own.count(b"\n") != count or own.count(b"\r") != count or b"\0" in own:
+            raise BadHeader
+        last = (
+            b"connection: close\r\n" if close else b"connection: keep-alive\r\n" if version == "1.0" else b""
+        )
+        return b"HTTP/1.1 %d %b\r\n%bdate: %b\r\nserver: veza\r\nx-request-id: %b\r\n%b\r\n" % (
+            status,
+            _STATUS.get(status, "").encode(),
+            own,
+            self._now(),
+            request_id.encode(),
+            last,
+        )
+
+    def _now(self) -> bytes:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._date = formatdate(second, usegmt=True).encode()
+        return self._date
+
+
+def request_id(head: Head | None) -> str:
+    """The client's own X-Request-ID if it is well-formed, else a new one."""
+    given = head.get(b"x-request-id") if head is not None else None
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given.decode("ascii")
+    return secrets.token_hex(12)

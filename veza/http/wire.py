@@ -1,0 +1,287 @@
+"""The wire: one accepted connection as HTTP sees it — heads and bodies in, answers out, each under a deadline.
+
+It holds the bytes that were read ahead of anybody's asking, so that pipelined requests and early WebSocket frames are
+never lost. Deadlines count progress, not total time. It frames bodies exactly as the head said and never guesses.
+"""
+
+from typing import Final
+
+import trio
+from trio.lowlevel import checkpoint
+
+from veza.config import Settings
+from veza.http import head as heads
+from veza.http.chunked import ChunkError, Dechunker
+from veza.http.head import Head
+from veza.http.line import READ_SIZE, Line
+from veza.http.refusal import Refused
+
+LINGER: Final = (
+    2.0  # seconds for which a refused client may go on sending, so that it gets to read the refusal
+)
+FAIR: Final = 64 * 1024  # bytes sent without a pause before others get their turn
+
+
+class Disconnected(Exception):
+    """The client is gone, or was let go: there is nobody to answer."""
+
+
+class Wire:
+    """One connection. A single task reads requests from it; at most one task at a time sends.
+
+    Attributes:
+        line: the socket underneath.
+        idle: set while it waits for the first byte of a request: the scope to cancel to close it at shutdown.
+        closing: the next answer is the last on this connection.
+    """
+
+    __slots__ = ("_ahead", "_sent", "_settings", "_stall", "_stalled", "closing", "idle", "line")
+
+    def __init__(self, line: Line, settings: Settings) -> None:
+        self.line = line
+        self.idle: trio.CancelScope | None = None
+        self.closing = False
+        self._settings = settings
+        self._ahead = b""
+        self._sent = 0
+        self._stall = settings.send_timeout
+        self._stalled: trio.CancelScope | None = None
+
+    # Reading
+
+    async def read_head(self, *, first: bool) -> Head | None:
+        """The head of the next request.
+
+        Args:
+            first: this is the connection's first request, which has to begin at once.
+
+        Returns:
+            None when the client has nothing more to ask: it closed, or stayed idle too long.
+
+        Raises:
+            Refused: the head is malformed, too large or too slow.
+            Disconnected: the connection broke.
+        """
+        while self._ahead.startswith(b"\r\n"):
+            self._ahead = self._ahead[2:]
+        if not self._ahead and not await self._first_bytes(first):
+            return None
+        end = self._ahead.find(b"\r\n\r\n")
+        if end < 0 or self._ahead[0] == 0x0D:
+            with trio.move_on_after(self._settings.head_timeout) as deadline:
+                end = await self._complete_head()
+            if deadline.cancelled_caught:
+                raise Refused(408)
+            if end < 0:
+                return None
+        if end + 4 > self._settings.head_limit:
+            raise Refused(431 if self._ahead.find(b"\r\n") < heads.TARGET_LIMIT else 414)
+        raw, self._ahead = self._ahead[: end + 4], self._ahead[end + 4 :]
+        return heads.parse(raw)
+
+    async def _first_bytes(self, first: bool) -> bool:
+        if self.closing:
+            return False
+        patience = self._settings.head_timeout if first else self._settings.keep_alive_timeout
+        with trio.move_on_after(patience) as self.idle:
+            try:
+                self._ahead = await self.line.receive()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise Disconnected from None
+            finally:
+                self.idle = None
+        return bool(self._ahead)
+
+    async def _complete_head(self) -> int:
+        """Read on until the head is whole; its end, or −1 if the client left in the middle."""
+        looked = False
+        limit = self._settings.head_limit
+        while True:
+            while self._ahead.startswith(b"\r\n"):
+                self._ahead = self._ahead[2:]
+            end = self._ahead.find(b"\r\n\r\n")
+            if end >= 0:
+                return end
+            if self._ahead and self._ahead != b"\r" and not looked:
+                heads.glance(self._ahead)
+                looked = b"\r\n" in self._ahead
+            if len(self._ahead) > limit:
+                raise Refused(431 if looked else 414)
+            data = await self._receive()
+            if not data:
+                return -1
+            self._ahead += data
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self.line.receive()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise Disconnected from None
+
+    def body(self, head: Head, limit: int | None = None, *, until_close: bool = False) -> "Body":
+        """The body of the request whose head was read last; to be read before the next head.
+
+        Args:
+            limit: bytes after which it is refused with 413.
+            until_close: without a length and not chunked, everything to the end belongs to it (live sources).
+
+        Raises:
+            Refused: 413, its declared length is beyond the limit.
+        """
+        return Body(self, head, limit, until_close)
+
+    def take_ahead(self) -> bytes:
+        """The bytes read ahead; they are the caller's from now on (a WebSocket took over)."""
+        data, self._ahead = self._ahead, b""
+        return data
+
+    async def watch(self) -> None:
+        """Return when the connection breaks. Reads ahead a little; cancelled, nothing is lost.
+
+        A client that merely finished sending is still there to be answered.
+        """
+        while len(self._ahead) < READ_SIZE:
+            try:
+                data = await self.line.receive()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            if not data:
+                self.closing = True
+                break
+            self._ahead += data
+        await trio.sleep_forever()
+
+    # Sending
+
+    async def send(self, *pieces: bytes) -> None:
+        """Send all of it.
+
+        Raises:
+            Disconnected: the connection broke, or the client took nothing for too long and was reset.
+        """
+        data: bytes | memoryview = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._sent += len(data)
+        while True:
+            try:
+                taken = self.line.write(data)
+            except OSError:
+                raise Disconnected from None
+            if taken == len(data) and not self.line.unsent:
+                break
+            data = memoryview(data)[taken:]
+            await self.wait_writable()
+        if self._sent > FAIR:
+            self._sent = 0
+            await checkpoint()
+
+    async def wait_writable(self) -> None:
+        """Until the client takes more.
+
+        Raises:
+            Disconnected: it broke, or took too long and was reset.
+        """
+        with trio.move_on_after(self._stall) as self._stalled:
+            try:
+                await self.line.wait_writable()
+            except trio.ClosedResourceError:
+                raise Disconnected from None
+            finally:
+                self._stalled = None
+            return
+        self.line.reset()
+        raise Disconnected
+
+    def hurry(self, stall: float) -> None:
+        """Shutdown: the current answer is the last, and who takes nothing for `stall` seconds is reset."""
+        self.closing = True
+        self._stall = min(self._stall, stall)
+        if self._stalled is not None:
+            self._stalled.deadline = min(self._stalled.deadline, trio.current_time() + self._stall)
+        if self.idle is not None:
+            self.idle.cancel()
+
+    async def part(self, *, linger: bool) -> None:
+        """Finish sending and close. With `linger`, first discard what the client still sends, so that a reset does not
+        destroy the answer on its way (RFC 9112 §9.6)."""
+        self.line.finish()
+        if linger and not self.line.closed:
+            with trio.move_on_after(LINGER):
+                try:
+                    while await self.line.receive():
+                        pass
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass
+        self.line.close()
+
+
+class Body:
+    """The body of one request, read piece by piece: a piece is asked for only when the last one is dealt with.
+
+    Attributes:
+        complete: all of it has been read.
+    """
+
+    __slots__ = ("_continue", "_dechunker", "_left", "_limit", "_read", "_until_close", "_wire", "complete")
+
+    def __init__(self, wire: Wire, head: Head, limit: int | None, until_close: bool) -> None:
+        if limit is not None and head.length is not None and head.length > limit:
+            raise Refused(413)
+        self._wire = wire
+        self._limit = limit
+        self._read = 0
+        self._continue = head.expects_continue
+        self._dechunker = Dechunker() if head.chunked else None
+        self._left = head.length or 0
+        self._until_close = until_close and not head.chunked and head.length is None
+        self.complete = not (head.chunked or self._left or self._until_close)
+
+    async def read(self) -> bytes:
+        """The next bytes, at most 64 KiB and a little; b"" at the end. Cancelled, nothing is lost.
+
+        Raises:
+            Refused: 400 bad chunks, 408 nothing came for too long, 413 too large.
+            Disconnected: the client left before the end.
+        """
+        while not self.complete:
+            data = await self._next()
+            if self._dechunker is not None:
+                data = self._dechunk(data)
+            elif self._until_close:
+                self.complete = not data
+            else:
+                self._wire._ahead = data[self._left :]
+                data = data[: self._left]
+                self._left -= len(data)
+                self.complete = not self._left
+            self._read += len(data)
+            if self._limit is not None and self._read > self._limit:
+                raise Refused(413)
+            if data:
+                return data
+        return b""
+
+    async def _next(self) -> bytes:
+        wire = self._wire
+        if wire._ahead:
+            data, wire._ahead = wire._ahead, b""
+            return data
+        if self._continue:
+            self._continue = False
+            await wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        with trio.move_on_after(wire._settings.body_timeout):
+            data = await wire._receive()
+            if not data and not self._until_close:
+                raise Disconnected
+            return data
+        raise Refused(408)
+
+    def _dechunk(self, data: bytes) -> bytes:
+        assert self._dechunker is not None
+        try:
+            found = self._dechunker.feed(data)
+        except ChunkError:
+            raise Refused(400, sentence="The request body is not correctly chunked.") from None
+        if self._dechunker.done:
+            self.complete = True
+            self._wire._ahead = self._dechunker.rest
+        return found
