@@ -1,0 +1,226 @@
+"""One WebSocket connection, from the handshake to its end, on trio-websocket's client.
+
+Turns everything that can end a connection into three errors: `Lost` (another may be tried), `AuthFailed` (with other
+tokens) and `Closed` (it would not help). Knows frames only as text to send and bytes to decode; what they mean is the
+socket's business.
+"""
+
+import json
+import math
+import ssl
+import time
+from base64 import urlsafe_b64decode
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import trio
+from trio_websocket import (
+    ConnectionClosed,
+    ConnectionRejected,
+    ConnectionTimeout,
+    HandshakeError,
+    WebSocketConnection,
+    open_websocket_url,
+)
+
+from veza.client.errors import ApiError, AuthFailed, ClientError, Closed, ProtocolError, Unreachable
+from veza.client.frames import Frame, Welcome, decode
+
+HANDSHAKE_TIMEOUT: Final = 10.0
+PONG_TIMEOUT: Final = 20.0
+CLOSE_TIMEOUT: Final = 1.0
+MESSAGE_LIMIT: Final = 16 * 1024 * 1024  # a page of long messages is large
+FINAL_CODES: Final = frozenset({1002, 1003, 1007, 1009, 4003, 4008, 4009})  # trying again would not help
+SESSION_ENDED: Final = 4001
+TOO_SLOW: Final = 1013  # at once: what was missed is sent again
+
+
+class Lost(Exception):
+    """The connection did not come about, or ended, and another may be tried: after `delay` seconds if that is known.
+
+    `error` is what to tell if nobody tries.
+    """
+
+    def __init__(self, error: ClientError, delay: float | None = None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.delay = delay
+
+
+class Link:
+    """A connection that has been welcomed."""
+
+    def __init__(self, ws: WebSocketConnection, nursery: trio.Nursery, welcome: Welcome) -> None:
+        self.welcome = welcome
+        self._ws = ws
+        self._nursery = nursery
+        self._outgoing, self._frames = trio.open_memory_channel[str](math.inf)
+        nursery.start_soon(self._write)
+        nursery.start_soon(self._heartbeat)
+
+    def send(self, text: str) -> None:
+        """Never blocks; frames go out in this order, or are lost with the connection."""
+        self._outgoing.send_nowait(text)
+
+    def start(self, task: Callable[..., Any], *args: Any) -> None:
+        """A task that ends with the connection."""
+        self._nursery.start_soon(task, *args)
+
+    def cut(self) -> None:
+        """End the connection as a bad network would."""
+        self._nursery.cancel_scope.cancel()
+
+    async def receive(self) -> tuple[str, str | None, Frame]:
+        """The next frame.
+
+        Raises:
+            Lost, AuthFailed, Closed: the connection has ended.
+            ProtocolError: that was no frame.
+        """
+        try:
+            text = await self._ws.get_message()
+        except ConnectionClosed as closed:
+            raise _ended(closed) from None
+        return decode(text)
+
+    async def _write(self) -> None:
+        try:
+            async for text in self._frames:
+                await self._ws.send_message(text)
+        except ConnectionClosed:
+            pass  # `receive` says so
+
+    async def _heartbeat(self) -> None:
+        """Notice a connection that died without a word."""
+        try:
+            while True:
+                await trio.sleep(self.welcome.heartbeat_s)
+                with trio.move_on_after(PONG_TIMEOUT) as patience:
+                    await self._ws.ping()
+                if patience.cancelled_caught:
+                    self.cut()
+        except ConnectionClosed:
+            pass
+
+
+@asynccontextmanager
+async def open_link(url: str, token: str, verify: Any = True) -> AsyncIterator[Link]:
+    """Connect and be welcomed; the connection is closed on the way out. `cut` leaves the block without an error.
+
+    Raises:
+        Lost, AuthFailed, Closed, ProtocolError: what became of the attempt.
+    """
+    try:
+        async with open_websocket_url(
+            url,
+            ssl_context=_tls(verify) if url.startswith("wss:") else None,
+            extra_headers=[(b"Authorization", b"Bearer " + token.encode())],
+            message_queue_size=64,
+            max_message_size=MESSAGE_LIMIT,
+            connect_timeout=HANDSHAKE_TIMEOUT,
+            disconnect_timeout=CLOSE_TIMEOUT * 2,
+        ) as ws:
+            try:
+                welcome = await _welcomed(ws)
+                async with single_error(), trio.open_nursery() as nursery:
+                    yield Link(ws, nursery, welcome)
+                    nursery.cancel_scope.cancel()
+            finally:
+                # Before the library does so, which would wait longer and hide what ended the connection.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
+                    await ws.aclose()
+    except ConnectionRejected as rejected:
+        raise _refused(rejected) from None
+    except (OSError, HandshakeError) as error:
+        raise Lost(Unreachable(f"{_place(url)} cannot be reached: {_why(error)}")) from None
+
+
+async def _welcomed(ws: WebSocketConnection) -> Welcome:
+    try:
+        with trio.move_on_after(HANDSHAKE_TIMEOUT):
+            _, _, frame = decode(await ws.get_message())
+            if isinstance(frame, Welcome):
+                return frame
+    except ConnectionClosed as closed:
+        raise _ended(closed) from None
+    raise ProtocolError("the server did not welcome us: it is no Veza server")
+
+
+@asynccontextmanager
+async def single_error() -> AsyncIterator[None]:
+    """A nursery inside raises what its block raised, as it is, where that was the only error."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        (error,) = group.exceptions
+        raise error from error.__cause__
+
+
+def _ended(closed: ConnectionClosed) -> Exception:
+    code = closed.reason.code if closed.reason is not None else 1006
+    reason = closed.reason.reason if closed.reason is not None else None
+    if code == SESSION_ENDED:
+        return AuthFailed(401, "AUTH_FAILED", str(Closed(code)))
+    if code in FINAL_CODES:
+        return Closed(code, reason)
+    sentence = (
+        "the connection broke" if code == 1006 else f"the server closed the connection: {reason or code}"
+    )
+    return Lost(Unreachable(sentence), 0.0 if code == TOO_SLOW else None)
+
+
+def _refused(rejected: ConnectionRejected) -> Exception:
+    """What a refusal of the handshake means for us; its body is the REST API's envelope."""
+    status = rejected.status_code
+    sentence = code = request_id = None
+    try:
+        envelope = json.loads(rejected.body or b"")
+        sentence, code, request_id = (envelope.get(key) for key in ("error", "code", "request_id"))
+    except (ValueError, AttributeError):
+        pass
+    sentence = sentence or f"the server refused the connection with status {status}"
+    headers = {name.lower(): value for name, value in rejected.headers or ()}
+    wait = headers.get(b"retry-after", b"")
+    delay = float(wait) if wait.isdigit() else None
+    if status == 401:
+        return AuthFailed(401, code or "AUTH_FAILED", sentence, request_id=request_id)
+    error = ApiError(status, code or f"HTTP_{status}", sentence, None, delay, request_id)
+    return Lost(error, delay) if status == 429 or status >= 500 else error
+
+
+def _tls(verify: Any) -> ssl.SSLContext:
+    if isinstance(verify, ssl.SSLContext):
+        return verify
+    context = ssl.create_default_context()
+    if verify is False:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def _place(url: str) -> str:
+    return url.split("/")[2]
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, ConnectionTimeout):
+        return "no answer in time"
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror.split("] ")[-1].lower()
+    return str(cause) or type(cause).__name__
+
+
+def seconds_left(token: str) -> float | None:
+    """How long an access token is good, by its own word; None if it does not say."""
+    try:
+        claims = token.split(".")[1]
+        return float(json.loads(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"]) - time.time()
+    except (IndexError, KeyError, ValueError, TypeError):
+        return None
