@@ -12,7 +12,9 @@ from typing import Any
 
 from quart import current_app
 
+from veza.actors.kernel import Ref
 from veza.actors.registry import Registry
+from veza.actors.rooms import Rooms
 from veza.config import Settings
 from veza.db.pool import Database
 from veza.http.api.metrics import Metrics
@@ -39,6 +41,8 @@ class Services:
     mail_rates: Buckets
     logins: LoginGuard
     system: Any = None  # the actors' System, for inspection
+    rooms: Rooms | None = None
+    presence: Ref | None = None
     actors_ready: Callable[[], bool] | None = None  # asked by /ready
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -57,16 +61,22 @@ def assemble(
 ) -> Services:
     """Services as the settings ask for them. `clock` is what rate limits count by."""
     tokens = tokens or AccessTokens(settings.jwt_secret, settings.jwt_expiration)
+    registry = registry or Registry(db, tokens)
+    metrics = metrics or Metrics()
+    passwords = Passwords(
+        settings.argon2_memory_kib, settings.argon2_time_cost, waiting=settings.argon2_waiting
+    )
+    _measure(metrics, db, registry, passwords, mailer)
     return Services(
         settings=settings,
         db=db,
-        registry=registry or Registry(db, tokens),
+        registry=registry,
         tokens=tokens,
         passwords=Passwords(
             settings.argon2_memory_kib, settings.argon2_time_cost, waiting=settings.argon2_waiting
         ),
         mailer=mailer,
-        metrics=metrics or Metrics(),
+        metrics=metrics,
         origins=Origins(settings.allowed_origins, settings.public_url),
         rest_rates=Buckets(settings.rate_rest_per_minute / 60, settings.rate_rest_burst, clock=clock),
         mail_rates=Buckets(3 / 3600, 3, clock=clock),
@@ -74,6 +84,22 @@ def assemble(
         system=system,
         **more,
     )
+
+
+def _measure(
+    metrics: Metrics, db: Database, registry: Registry, passwords: Passwords, mailer: Mailer
+) -> None:
+    gauge = metrics.gauge
+    gauge("veza_db_connections_open", "Connections to the database", lambda: db.statistics().open)
+    gauge("veza_db_connections_idle", "Of those, unused", lambda: db.statistics().idle)
+    gauge("veza_db_units_waiting", "Pieces of work waiting for one", lambda: db.statistics().waiting)
+    gauge("veza_sessions_cached", "Sessions the registry remembers", lambda: registry.counts.cached)
+    gauge("veza_passwords_waiting", "Passwords waiting to be checked", lambda: passwords.waiting)
+    metrics.counter("veza_session_cache_hits", "Identities from memory", lambda: registry.counts.hits)
+    metrics.counter("veza_session_lookups", "Identities from the database", lambda: registry.counts.lookups)
+    metrics.counter("veza_session_queries", "Queries that took", lambda: registry.counts.queries)
+    metrics.counter("veza_mails_delivered", "Mails handed on", lambda: mailer.delivered)
+    metrics.counter("veza_mails_lost", "Mails given up", lambda: mailer.lost)
 
 
 def services() -> Services:
