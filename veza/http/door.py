@@ -69,7 +69,7 @@ class Door:
         self._body_limit = body_limit or (lambda _head: settings.body_limit)
         self._context = context
         self._proxies = Proxies(settings.trusted_proxies)
-        self._letterhead = Letterhead(settings, secure=context is not None)
+        self._letterhead = Letterhead(settings)
         self._asgi = Asgi(asgi_app, self._letterhead, host=host.encode() if host else None)
         self._listeners: list[socket.socket] = []
         self._wires: set[Wire] = set()

@@ -33,7 +33,7 @@ class BadHeader(ValueError):
 class Letterhead:
     """Writes the heads of answers."""
 
-    def __init__(self, settings: Settings, *, secure: bool) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._usual: list[tuple[bytes, bytes]] = [
             (b"content-security-policy", CONTENT_POLICY.encode()),
             (b"x-content-type-options", b"nosniff"),
@@ -41,7 +41,7 @@ class Letterhead:
             (b"referrer-policy", b"strict-origin-when-cross-origin"),
             (b"cross-origin-opener-policy", b"same-origin"),
         ]
-        if secure or (settings.public_url or "").startswith("https:"):
+        if settings.tls_cert is not None or (settings.public_url or "").startswith("https:"):
             self._usual.append((b"strict-transport-security", b"max-age=31536000"))
         self._usual_lines = b"".join(name + b": " + value + b"\r\n" for name, value in self._usual)
         self._usual_names = frozenset(name for name, _ in self._usual)
