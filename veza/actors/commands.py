@@ -190,7 +190,7 @@ class Posted(msgspec.Struct, frozen=True):
     id: int
     seq: int
     created_at: datetime
-    nonce: str
+    nonce: str | None
 
 
 class Summary(msgspec.Struct, frozen=True):

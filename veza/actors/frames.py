@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from veza.actors import rules
 from veza.db.messages import Message, Reaction
 
 _encode = msgspec.json.Encoder().encode
@@ -103,7 +104,7 @@ class MessageAck(msgspec.Struct, frozen=True, omit_defaults=True):
     id: int
     seq: int
     created_at: datetime
-    nonce: str
+    nonce: str | None = None
     ref: str | None = None
 
 
@@ -140,7 +141,7 @@ def message_data(address: Address, m: Message) -> RoomMessage | DirectMessage:
             content=m.content or "",
             message_type=m.message_type,
             created_at=m.created_at,
-            nonce=m.nonce,
+            nonce=rules.shown_nonce(m.nonce),
             media_url=m.media_url,
             media_type=m.media_type,
             duration=m.duration,
@@ -162,7 +163,7 @@ def message_data(address: Address, m: Message) -> RoomMessage | DirectMessage:
         content=m.content or "",
         message_type=m.message_type,
         created_at=m.created_at,
-        nonce=m.nonce,
+        nonce=rules.shown_nonce(m.nonce),
         media_url=m.media_url,
         media_type=m.media_type,
         duration=m.duration,

@@ -8,7 +8,6 @@ posts bytes to outlets.
 
 from __future__ import annotations
 
-import uuid
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -377,7 +376,7 @@ class RoomActor(Actor):
         post = Post(
             self.room_id,
             person.user_id,
-            rules.nonce(wish.nonce) if wish.nonce is not None else f"v-{uuid.uuid4().hex}",
+            rules.nonce(wish.nonce) if wish.nonce is not None else rules.own_nonce(),
             content,
             rules.message_type(wish.message_type),
             rules.media_url(wish.media_url),
@@ -427,7 +426,13 @@ class RoomActor(Actor):
         assert receipt.id is not None and receipt.seq is not None
         if entry.reply is not None:
             entry.reply.send(
-                Posted(self.room_id, receipt.id, receipt.seq, receipt.created_at, entry.post.nonce)
+                Posted(
+                    self.room_id,
+                    receipt.id,
+                    receipt.seq,
+                    receipt.created_at,
+                    rules.shown_nonce(entry.post.nonce),
+                )
             )
         if entry.connection is not None:
             ack = MessageAck(
@@ -436,7 +441,7 @@ class RoomActor(Actor):
                 receipt.id,
                 receipt.seq,
                 receipt.created_at,
-                entry.post.nonce,
+                rules.shown_nonce(entry.post.nonce),
                 entry.ref,
             )
             self.fanout.ack(entry.connection, frame("message_ack", ack))

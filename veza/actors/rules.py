@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+import uuid
 
 import regex
 
@@ -11,6 +12,7 @@ from veza.actors.errors import INVALID_FORMAT, MESSAGE_TOO_LONG, Refused
 
 CONTENT_MAX = 4000
 NONCE_MAX = 64
+OWN = "\x01"  # begins the nonces we make
 
 # Everything of category Cc but newline and tab. Marks that steer right-to-left text are not in it, and are welcome.
 _CONTROL = regex.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -45,6 +47,16 @@ def nonce(text: str) -> str:
     if not 1 <= len(text) <= NONCE_MAX or _CONTROL.search(text):
         raise Refused(INVALID_FORMAT, f"A nonce has 1 to {NONCE_MAX} plain characters.", field="nonce")
     return text
+
+
+def own_nonce() -> str:
+    """For a post that came without: told from every client's by a character they may not use, and never shown."""
+    return f"{OWN}{uuid.uuid4().hex}"
+
+
+def shown_nonce(text: str | None) -> str | None:
+    """The nonce as clients see it: theirs, or none."""
+    return None if text is None or text.startswith(OWN) else text
 
 
 def message_type(text: str) -> str:

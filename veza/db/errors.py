@@ -10,6 +10,8 @@ from typing import Final
 
 import asyncpg
 
+from veza.errors import Problem
+
 
 class DatabaseError(Exception):
     """Base of all errors of this layer. Its text is one line for people and holds no data and no password."""
@@ -40,7 +42,7 @@ class Conflict(DataRefused):
     """A value that must be unique is taken (SQLSTATE 23505); `constraint` names the index."""
 
 
-class Stop(DatabaseError):
+class Stop(DatabaseError, Problem):
     """The database cannot be used as things stand, and only a person can change that: the start ends with this line."""
 
 

@@ -229,16 +229,13 @@ class ChatSockets:
                 with contextlib.suppress(ActorStopped):
                     await actor.leave_all()
                     await self._presence.tell(Disconnected(connection))
+            self.abandon(admission)
 
     async def _read(self, ws: WebSocketConnection, outlet: Outlet, slot: Any) -> None:
-        limit = self._settings.ws_frame_limit
         while True:
             message = await ws.get_message()
             if not isinstance(message, str):
                 outlet.close(NOT_TEXT, "text frames only")
-                return
-            if len(message) * 4 > limit and len(message.encode()) > limit:
-                outlet.close(1009, "frame too large")
                 return
             await slot.handle(frame_of(message))
 
