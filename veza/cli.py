@@ -44,7 +44,12 @@ def _problem_in(error: BaseException) -> Problem | None:
     """The problem a person can set right behind an exception, which nurseries may have wrapped in groups."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
-    return error if isinstance(error, Problem) else None
+    if isinstance(error, Problem):
+        return error
+    database = sys.modules.get("veza.db.errors")  # if it is not loaded, none of its errors was raised
+    if database is not None and isinstance(error, database.DatabaseError):
+        return Problem(str(error))
+    return None
 
 
 def _show_version(wanted: bool) -> None:

@@ -90,6 +90,15 @@ def format_size(size: int) -> str:
     return str(size)
 
 
+def format_amount(size: float) -> str:
+    """A size for people's eyes: two or three digits, not exact."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
 def _plain(amount: Decimal) -> str:
     return f"{amount.normalize():f}"
 
