@@ -33,7 +33,7 @@ import structlog
 import trio
 
 from veza.db import pool
-from veza.db.errors import DataDirectoryInUse, DataDirectoryUnusable, EmbeddedFailed, Unavailable
+from veza.db.errors import DataDirectoryInUse, DataDirectoryUnusable, EmbeddedFailed, Unavailable, ungrouped
 from veza.db.lock import FileLock, prepare_directory, server_lock
 
 log = structlog.get_logger("veza.db.embedded")
@@ -130,7 +130,7 @@ def programs() -> Path:
 class EmbeddedPostgres:
     """The server in one data directory. `start`, then `supervise` for as long as it is wanted, then `stop`.
 
-    `start` and every restart must happen in the main thread: Linux ends the server when the thread that started it does.
+    `start` and every restart must happen in the main thread: Linux ends the server with the thread that started it.
     `settings` go over `SETTINGS`; they are for tests and must never switch off fsync for anybody's data.
     """
 
@@ -197,8 +197,8 @@ class EmbeddedPostgres:
             raise
 
     async def supervise(self) -> None:
-        """Restart the server whenever it dies, after a pause that grows from 0.1 s to 5 s. Runs until cancelled."""
-        pause = 0.1
+        """Restart the server whenever it dies, after a pause that grows from 0.05 s to 5 s. Runs until cancelled."""
+        pause = 0.05
         while True:
             process = self._process
             if process is None:
@@ -209,17 +209,19 @@ class EmbeddedPostgres:
                 return
             self.restarts += 1
             log.error("embedded PostgreSQL died", status=process.returncode, restarts=self.restarts)
-            pause = 0.1 if trio.current_time() - since > 60 else min(pause * 2, 5.0)
+            if trio.current_time() - since > 60:
+                pause = 0.05
             while True:
                 await trio.sleep(pause)
                 try:
                     await self._stop_leftover()
                     await self._spawn_until_ready()
                     break
-                except EmbeddedFailed as error:
+                except (EmbeddedFailed, OSError) as error:
                     pause = min(pause * 2, 5.0)
                     log.error("embedded PostgreSQL does not come back", reason=str(error), next_try_s=pause)
-            log.info("embedded PostgreSQL is back")
+            pause = min(pause * 2, 5.0)
+            log.info("embedded PostgreSQL is back", pid=self.pid)
 
     async def stop(self, *, patience: float = 5.0) -> None:
         """Stop the server: transactions are rolled back, everything committed is written. After `patience` seconds it
@@ -544,13 +546,13 @@ async def run_embedded(
     server = EmbeddedPostgres(data, settings=settings)
     await server.start(patience=patience)
     try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.supervise)
-            try:
-                yield server
-            finally:
-                server._stopping = True
-                nursery.cancel_scope.cancel()
+        with ungrouped():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.supervise)
+                try:
+                    yield server
+                finally:
+                    nursery.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True):
             await server.stop()

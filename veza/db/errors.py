@@ -6,6 +6,8 @@ Everything asyncpg or the operating system raises is mapped here, once, and only
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 import asyncpg
@@ -93,6 +95,18 @@ def translate(error: BaseException) -> DatabaseError | None:
     return None
 
 
+@contextlib.contextmanager
+def ungrouped() -> Iterator[None]:
+    """Let the only error of a nursery come out as itself: whoever opens a database knows nothing of our nurseries."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        raise error from error.__cause__
+
+
 def is_lost(error: BaseException) -> bool:
     """Whether `error` says that the connection broke, so that the outcome of what was under way is unknown."""
     if isinstance(error, asyncpg.PostgresError):
@@ -118,6 +132,8 @@ def _from_sqlstate(error: asyncpg.PostgresError) -> DatabaseError | None:
         return QueryTimeout("the statement took too long and was stopped")
     if state in RETRYABLE:
         return Unavailable("other transactions stood in the way, again and again")
+    if state[:2] == "08" and state != "08001":
+        return Unavailable("the connection to the database was lost")
     if state[:2] in _UNAVAILABLE_CLASSES or state in _UNAVAILABLE_STATES:
         return Unavailable(f"the database refuses to serve: {error.args[0] if error.args else state}")
     return None

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import contextvars
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, Final, NoReturn, ParamSpec, Protocol, TypeVar
@@ -23,7 +22,8 @@ import structlog
 import trio
 import trio_asyncio
 
-from veza.db.errors import RETRYABLE, OutcomeUnknown, QueryTimeout, Unavailable, is_lost, translate
+from veza.db.crossing import Crossing
+from veza.db.errors import RETRYABLE, OutcomeUnknown, QueryTimeout, Unavailable, is_lost, translate, ungrouped
 
 log = structlog.get_logger("veza.db.pool")
 
@@ -61,6 +61,7 @@ class Connection(Protocol):
     def transaction(self) -> Transaction: ...
     def is_in_transaction(self) -> bool: ...
     def is_closed(self) -> bool: ...
+    def add_termination_listener(self, callback: Callable[[Any], None]) -> None: ...
     def terminate(self) -> None: ...
     async def reset(self) -> None: ...
     async def close(self) -> None: ...
@@ -137,7 +138,7 @@ class _Connections:
             conn = self._idle.pop()
             if not conn.is_closed():
                 return conn
-            self._discard(conn)
+            self._forget(conn)
         if self._closed:
             raise Unavailable("the database is being shut down")
         if (
@@ -146,7 +147,7 @@ class _Connections:
             and self._loop.time() < self._failed_at + ATTEMPT_EVERY
         ):
             raise Unavailable(*self._failure.args)
-        waiter = self._loop.create_future()
+        waiter: asyncio.Future[Connection] = self._loop.create_future()
         self._waiting.append(waiter)
         self._open_wanted()
         timer = self._loop.call_later(self._acquire_timeout, self._give_up, waiter)
@@ -159,15 +160,14 @@ class _Connections:
         finally:
             timer.cancel()
         if conn.is_closed():  # between being handed over and now
-            self._discard(conn)
+            self._forget(conn)
             raise Unavailable("the connection to the database was lost")
         return conn
 
     def release(self, conn: Connection) -> None:
         """Back to the pool, clean. A connection in doubt goes through `mend` instead."""
-        if conn.is_closed() or self._closed:
-            self._discard(conn)
-            self._open_wanted()
+        if self._closed or conn.is_closed() or conn not in self._all:
+            self._forget(conn)
             return
         while self._waiting:
             waiter = self._waiting.popleft()
@@ -176,22 +176,26 @@ class _Connections:
                 return
         self._idle.append(conn)
 
-    def mend(self, conn: Connection, transaction: Transaction | None = None) -> None:
+    def mend(self, conn: Connection, error: BaseException | None = None) -> None:
         """Take a connection back whose unit failed: stop what still runs, roll back, and only then release it."""
-        if conn.is_closed():
+        refused = isinstance(error, asyncpg.PostgresError)  # an answer came, so nothing runs any more
+        if conn.is_closed() or (refused and not conn.is_in_transaction()):
             self.release(conn)
         else:
-            self._spawn(self._mend(conn, transaction))
+            self._spawn(self._mend(conn))
 
-    async def _mend(self, conn: Connection, transaction: Transaction | None) -> None:
+    async def _mend(self, conn: Connection) -> None:
         try:
             async with asyncio.timeout(MEND_TIMEOUT):
-                if transaction is not None and conn.is_in_transaction():
-                    await transaction.rollback()
+                # Whether a transaction is open cannot be known before the answers to what was cancelled are here, and
+                # they are once this is answered. Outside of a transaction it does nothing.
+                await conn.execute("ROLLBACK")
                 await conn.reset()
-        except BaseException:
+                if conn.is_in_transaction():
+                    conn.terminate()
+        except BaseException as error:
             conn.terminate()
-            if self._closed:
+            if not isinstance(error, Exception):
                 raise
         finally:
             self.release(conn)
@@ -222,6 +226,7 @@ class _Connections:
         finally:
             self._opening -= 1
         self._all.add(conn)
+        conn.add_termination_listener(self._forget)
         self._failure = None
         if not self.healthy:
             log.info("connected to the database")
@@ -252,14 +257,24 @@ class _Connections:
                 waiter.set_exception(Unavailable(*failure.args))
         self._heal()
 
-    def _discard(self, conn: Connection) -> None:
+    def _forget(self, conn: Connection) -> None:
+        """A connection that is no more, or must not be. Safe to call again; PostgreSQL's death is heard of here."""
         if conn in self._all:
             self._all.remove(conn)
-            self.lost += 1
+            if conn in self._idle:
+                self._idle.remove(conn)
+            self.lost += not self._closed
         if not conn.is_closed():
             conn.terminate()
-        if not self._all and not self._closed:
+        if self._closed:
+            return
+        if not self._all and self._opening == 0:
+            if self.healthy:
+                log.error("the database went away")
+                self.healthy = False
             self._heal()
+        else:
+            self._open_wanted()
 
     def _heal(self) -> None:
         if (self._healer is None or self._healer.done()) and not self._closed:
@@ -307,7 +322,7 @@ class _Connections:
                 await asyncio.gather(*(conn.close() for conn in idle), return_exceptions=True)
         for task in list(self._background):
             task.cancel()
-        for conn in self._all:
+        for conn in list(self._all):
             conn.terminate()
         self._all.clear()
 
@@ -329,11 +344,12 @@ class Database:
         statement_timeout: float,
     ) -> None:
         self._loop = loop
-        self._context = contextvars.copy_context()  # it knows the loop; the calling task's own may not
+        self._crossing = Crossing(loop)
         self._connections = _Connections(loop, url, size, acquire_timeout, statement_timeout)
         self._url = url
         # The server stops a statement by itself. If not even that is heard, the line is dead.
-        self._limit = acquire_timeout + 3 * statement_timeout + 5.0
+        self._limit_single = acquire_timeout + statement_timeout + 2.0
+        self._limit = self._limit_single + 2 * statement_timeout
 
     @property
     def healthy(self) -> bool:
@@ -358,8 +374,8 @@ class Database:
     async def write(self, fn: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a unit in one transaction and commit it.
 
-        A transaction that PostgreSQL undoes in favour of others (deadlock, serialization) is run again a few times, and so
-        is one whose connection breaks before its commit: the unit may run more than once, but is stored once at most.
+        A transaction that PostgreSQL undoes in favour of others (deadlock, serialization) is run again a few times, and
+        so is one whose connection breaks before its commit: the unit may run twice, but is stored once at most.
 
         Raises:
             OutcomeUnknown: the connection broke during the commit.
@@ -382,7 +398,7 @@ class Database:
             Unavailable, QueryTimeout, DataRefused, Conflict: nothing was stored.
         """
         progress = _Progress()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + self._limit):
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + self._limit_single):
             return await self._cross(self._write_single(progress, fn, args, kwargs))
         if progress.doubtful:
             raise OutcomeUnknown("the database did not answer a write in time")
@@ -408,12 +424,13 @@ class Database:
 
     async def _cross(self, unit: Coroutine[Any, Any, T]) -> T:
         try:
-            task = self._loop.create_task(unit, context=self._context)
-        except RuntimeError:  # the loop is closed
-            unit.close()
-            raise Unavailable("the database is shut down") from None
-        result: T = await trio_asyncio.run_aio_future(task)
-        return result
+            return await self._crossing.run(unit)
+        except RuntimeError:
+            if self._loop.is_closed():
+                raise Unavailable("the database is shut down") from None
+            raise
+        except asyncio.CancelledError:  # not by us: the loop ended under it
+            raise Unavailable("the database was shut down") from None
 
     async def _read(self, fn: Callable[..., Awaitable[T]], args: Any, kwargs: Any) -> T:
         connections = self._connections
@@ -423,7 +440,7 @@ class Database:
             try:
                 result = await fn(conn, *args, **kwargs)
             except BaseException as error:
-                connections.mend(conn)
+                connections.mend(conn, error)
                 if again and is_lost(error):
                     again = False
                     continue
@@ -447,7 +464,7 @@ class Database:
                 progress.doubtful = True
                 await transaction.commit()
             except BaseException as error:
-                connections.mend(conn, transaction)
+                connections.mend(conn, error)
                 if is_lost(error) and progress.doubtful:
                     raise OutcomeUnknown("the connection to the database was lost during a commit") from error
                 progress.doubtful = progress.doubtful and not isinstance(error, Exception)
@@ -472,7 +489,7 @@ class Database:
             try:
                 result = await fn(conn, *args, **kwargs)
             except BaseException as error:
-                connections.mend(conn)
+                connections.mend(conn, error)
                 if is_lost(error):
                     raise OutcomeUnknown("the connection to the database was lost during a write") from error
                 progress.doubtful = not isinstance(error, Exception)
@@ -576,19 +593,16 @@ def _raise_typed(error: BaseException) -> NoReturn:
 
 @contextlib.asynccontextmanager
 async def _loop() -> AsyncIterator[trio_asyncio.TrioEventLoop]:
-    """An asyncio loop that outlives cancellation until its user is done, and does not wrap a single error in groups."""
-    try:
+    """An asyncio loop that outlives cancellation until its user is done."""
+    with ungrouped():
         async with trio_asyncio.open_loop() as loop:
             loop.set_exception_handler(_loop_error)
             yield loop
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        raise error from error.__cause__
 
 
 def _loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """A background callback of asyncpg failed (a cancel request that found nobody, a socket reset): nobody's crash."""
-    error = context.get("exception")
-    log.warning("database connection trouble", what=context.get("message"), error=type(error).__name__)
+    error, what = context.get("exception"), str(context.get("message"))
+    if what.startswith("Resetting connection with an active transaction"):
+        return  # by `mend`, on purpose
+    log.warning("database connection trouble", what=what, error=type(error).__name__)
