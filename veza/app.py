@@ -29,9 +29,10 @@ from veza.db.lock import hold_data_directory
 from veza.db.migrate import migrate
 from veza.db.pool import Database, open_database
 from veza.errors import Problem
-from veza.http import door
+from veza.http import door, pages
 from veza.http.api.app import create_app
 from veza.http.api.services import Services, assemble
+from veza.http.media import MediaRoutes
 from veza.http.sockets.chat import ChatSockets
 from veza.mail import open_mailer
 
@@ -117,6 +118,7 @@ async def open_server(
                 settings,
                 asgi_app=create_app(services),
                 sockets={"/ws/chat": chat, "/ws": chat},
+                media=MediaRoutes(settings, [pages.shelf()]),
                 listeners=listeners,
             )
         )

@@ -22,7 +22,6 @@ from veza import log
 from veza.http.api import openapi
 from veza.http.api.access import address, identify
 from veza.http.api.auth import auth
-from veza.http.api.docs import pages
 from veza.http.api.envelope import INTERNAL, ApiError, failure, rate_limited, translate
 from veza.http.api.services import Services, services
 from veza.http.api.system import system
@@ -80,7 +79,6 @@ def create_app(services: Services) -> QuartTrio:
     for blueprint in (auth, people):
         app.register_blueprint(blueprint, url_prefix=BASE + (blueprint.url_prefix or ""))
     app.register_blueprint(system)
-    app.register_blueprint(pages)
     return app
 
 
