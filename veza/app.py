@@ -31,6 +31,7 @@ from veza.db.pool import Database, open_database
 from veza.errors import Problem
 from veza.http import door, pages
 from veza.http.api.app import create_app
+from veza.http.api.metrics import Metrics
 from veza.http.api.services import Services, assemble
 from veza.http.media import MediaRoutes
 from veza.http.sockets.chat import ChatSockets
@@ -49,7 +50,17 @@ class Core:
     ledger: Ref
     presence: Ref
     rooms: Rooms
+    books: Books
     closing: trio.Event
+
+    async def ready(self) -> bool:
+        """Do the actors that everything rests on answer?"""
+        try:
+            await self.presence.ask(Statistics(), timeout=1.0)
+            await self.ledger.ask(Balance(), timeout=1.0)
+        except ActorError:
+            return False
+        return True
 
 
 @asynccontextmanager
@@ -58,20 +69,31 @@ async def open_core(settings: Settings, db: Database) -> AsyncIterator[Core]:
     closing = trio.Event()
     async with open_system(stop_timeout=settings.shutdown_timeout) as system:
         platform = system.supervisor("platform")
-        presence = platform.ensure("presence", PresenceActor, carry=Present, critical=True)
+        presence = platform.ensure(
+            "presence",
+            partial(PresenceActor, db),
+            carry=Present,
+            capacity=PresenceActor.mailbox_capacity,
+            critical=True,
+        )
+
+        async def commit(posts: list[ledger_db.Post]) -> list[ledger_db.Receipt]:
+            return await db.write_shielded(ledger_db.append, posts)
+
         make_ledger = partial(
             LedgerActor,
-            partial(db.write_shielded, ledger_db.append),
+            commit,
             max_batch=settings.ledger_max_batch,
             max_waiting=settings.ledger_max_waiting,
             closing=closing,
         )
+        books = Books()
         ledger = platform.ensure(
-            "ledger", make_ledger, carry=Books, capacity=LedgerActor.mailbox_capacity, critical=True
+            "ledger", make_ledger, carry=lambda: books, capacity=LedgerActor.mailbox_capacity, critical=True
         )
         rooms = Rooms(system, db=db, ledger=ledger, presence=presence, settings=settings)
         try:
-            yield Core(settings, db, system, ledger, presence, rooms, closing)
+            yield Core(settings, db, system, ledger, presence, rooms, books, closing)
         finally:
             closing.set()
 
@@ -99,7 +121,13 @@ async def open_server(
         core = await stack.enter_async_context(open_core(settings, db))
         mailer = await stack.enter_async_context(open_mailer(settings))
         services = assemble(
-            settings, db, mailer, system=core.system, rooms=core.rooms, presence=core.presence
+            settings,
+            db,
+            mailer,
+            system=core.system,
+            rooms=core.rooms,
+            presence=core.presence,
+            actors_ready=core.ready,
         )
         chat = ChatSockets(
             core.system,
@@ -110,6 +138,7 @@ async def open_server(
             presence=core.presence,
             origins=services.origins,
         )
+        _measure(services.metrics, core, chat)
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(chat.sweep)
         opened: door.Door = await nursery.start(
@@ -130,6 +159,22 @@ async def open_server(
                 chat.close_all()
                 await opened.shut()
             nursery.cancel_scope.cancel()
+
+
+def _measure(metrics: Metrics, core: Core, chat: ChatSockets) -> None:
+    """What `/metrics` says of the actors."""
+    tally = core.rooms.tally
+    metrics.gauge("veza_sockets_open", "Chat sockets open", lambda: len(chat))
+    metrics.counter("veza_sockets_opened", "Chat sockets opened", lambda: chat.opened)
+    metrics.gauge("veza_rooms_running", "Rooms with an actor", lambda: core.rooms.count)
+    metrics.counter("veza_fanout_passes", "Passes over the members of a room", lambda: tally.passes)
+    metrics.counter("veza_fanout_writes", "Writes of those passes, one a member", lambda: tally.writes)
+    metrics.counter("veza_deliveries", "Frames delivered to members", lambda: tally.deliveries)
+    books = core.books
+    metrics.counter("veza_posts_committed", "Messages made durable", lambda: books.committed)
+    metrics.counter("veza_posts_refused", "Messages refused at the commit", lambda: books.refused)
+    metrics.counter("veza_commits", "Commits they took", lambda: books.commits)
+    metrics.gauge("veza_posts_waiting", "Messages waiting for a commit", lambda: len(books.gathered))
 
 
 async def serve(settings: Settings, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:

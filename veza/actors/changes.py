@@ -319,6 +319,7 @@ async def _updated(room: RoomActor, wish: Update, stored: rooms_db.Room | None) 
     if stored is None:
         raise room_not_found()
     room.room = stored
+    room.renamed()
     room.address = Address(stored.id, stored.kind, stored.name, stored.people)
     # Encoded frames name the room: replays must not name it as it was.
     room.ring.clear()

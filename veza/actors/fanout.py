@@ -37,10 +37,20 @@ class Carried:
         self.watched = False  # a private conversation has told presence whose connections it wants
 
 
+class Tally:
+    """What all rooms together have done, for measurements."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+        self.writes = 0
+        self.deliveries = 0  # frames times members
+
+
 class Fanout:
     """The frames waiting for the next pass, and the passes."""
 
-    def __init__(self, subscribers: dict[Connection, Subscriber], max_wait: float) -> None:
+    def __init__(self, subscribers: dict[Connection, Subscriber], max_wait: float, tally: Tally) -> None:
+        self._tally = tally
         self.subscribers = subscribers
         self._max_wait = max_wait
         self._pending: list[bytes] = []
@@ -101,6 +111,9 @@ class Fanout:
             connection.outlet.post(b"".join(mine))
         ended = trio.current_time()
         self.passes += 1
+        self._tally.passes += 1
+        self._tally.writes += len(members)
+        self._tally.deliveries += len(members) * len(frames)
         self.last_cost = ended - began
         # A cheap pass needs no pause: waiting would only add latency.
         self._not_before = ended + min(self.last_cost, self._max_wait) if self.last_cost > 0.001 else 0.0

@@ -61,6 +61,10 @@ class Settled(msgspec.Struct, frozen=True):
     outcome: Outcome[list[Receipt | Refused]]
 
 
+class Balance(msgspec.Struct, frozen=True):
+    """Ask: answers the Books, to be read only."""
+
+
 class Books:
     """What the ledger's slot keeps over a restart: posts that wait, and whether a commit is under way."""
 
@@ -68,6 +72,9 @@ class Books:
         self.gathered: list[Entry] = []
         self.committing = 0
         self.uncertain = False
+        self.commits = 0
+        self.committed = 0  # posts
+        self.refused = 0
 
 
 class LedgerActor(Actor):
@@ -80,18 +87,18 @@ class LedgerActor(Actor):
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._closing = closing
-        self._committed = 0
-        self._commits = 0
 
     @property
     def books(self) -> Books:
         books: Books = self.context.carried
         return books
 
-    async def handle(self, message: Any) -> None:
+    async def handle(self, message: Any) -> Any:
         match message:
             case Entry():
                 self._take(message)
+            case Balance():
+                return self.books
             case Settled(batch=batch, outcome=outcome):
                 self._settle(batch, outcome)
 
@@ -100,8 +107,9 @@ class LedgerActor(Actor):
             "waiting": len(self.books.gathered),
             "committing": self.books.committing,
             "uncertain": self.books.uncertain,
-            "committed": self._committed,
-            "commits": self._commits,
+            "committed": self.books.committed,
+            "commits": self.books.commits,
+            "refused": self.books.refused,
         }
 
     def _take(self, entry: Entry) -> None:
@@ -129,7 +137,7 @@ class LedgerActor(Actor):
         books.uncertain = False
         match outcome:
             case Value(value=answers):
-                self._commits += 1
+                books.commits += 1
                 self._hand_out(batch, answers)
             case Error(error=OutcomeUnknown()):
                 # Only at shutdown: the answer would be a guess. Sockets are closed unanswered; their nonces tell later.
@@ -153,9 +161,10 @@ class LedgerActor(Actor):
             stored, refused = rooms.setdefault(entry.room, ([], []))
             if isinstance(answer, Refused):
                 refused.append((entry, answer))
+                self.books.refused += 1
             else:
                 stored.append((entry, answer))
-                self._committed += 1
+                self.books.committed += 1
         for room, (stored, refused) in rooms.items():
             if stored:
                 room.answer(Committed(stored))

@@ -7,15 +7,20 @@ tells rooms and never asks them, so that asking it is always safe.
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from typing import Any
 
 import msgspec
+from outcome import Outcome
 
 from veza.actors.commands import PresenceChanged, Subscribe, Unsubscribe
 from veza.actors.frames import frame, now
 from veza.actors.kernel import Actor, Ref
 from veza.actors.ports import Connection
+from veza.db import rooms as rooms_db
+from veza.db.errors import Unavailable
+from veza.db.pool import Database
 
 STATUSES = ("online", "away", "busy", "invisible")
 
@@ -99,6 +104,16 @@ class Statistics(msgspec.Struct, frozen=True):
     """Ask: answers {"people": …, "connections": …}."""
 
 
+class SaveLastSeen(msgspec.Struct, frozen=True):
+    """Time to note when people were last seen."""
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """They are noted, or the database was away: it is no promise, so nothing more is done."""
+
+    outcome: Outcome[None]
+
+
 class _Person:
     """One person online."""
 
@@ -120,12 +135,18 @@ class Present:
         self.people: dict[int, _Person] = {}
         self.watches: dict[int, dict[Ref, int]] = {}  # person → conversations that run → the other person
         self.changes = 0
+        self.left: set[int] = set()  # people whose last_seen_at is to be written
 
 
 class PresenceActor(Actor):
     """See the module."""
 
     mailbox_capacity = 4096
+
+    def __init__(self, db: Database, save_after: float = 1.0) -> None:
+        self._db = db
+        self._save_after = save_after
+        self._saving = False
 
     @property
     def present(self) -> Present:
@@ -162,6 +183,12 @@ class PresenceActor(Actor):
                 return {u: (p.status, p.text) for u, p in found if p is not None and p.status != "invisible"}
             case Statistics():
                 return self.summary()
+            case SaveLastSeen():
+                left, self.present.left = sorted(self.present.left), set()
+                self.context.job(self._db.write, rooms_db.save_last_seen, left, then=Saved)
+            case Saved():
+                self._saving = False
+                self._save_soon()
         return None
 
     def summary(self) -> dict[str, Any]:
@@ -195,7 +222,19 @@ class PresenceActor(Actor):
             room.answer(Unsubscribe(connection))
         if not person.connections:
             del self.present.people[connection.user_id]
+            self.present.left.add(connection.user_id)
+            self._save_soon()
             self._announce(connection.user_id, person, "offline", friends_only=True)
+
+    def _save_soon(self) -> None:
+        if self.present.left and not self._saving:
+            self._saving = True
+            self.context.timer(self._save_after, SaveLastSeen())
+
+    async def stopping(self) -> None:
+        if self.present.left:
+            with contextlib.suppress(Unavailable):
+                await self._db.write(rooms_db.save_last_seen, sorted(self.present.left))
 
     def _watch(self, room: Ref, people: tuple[int, int]) -> list[Connection]:
         low, high = people

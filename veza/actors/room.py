@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import trio
@@ -38,7 +38,7 @@ from veza.actors.commands import (
     Wish,
 )
 from veza.actors.errors import BLOCKED, ROOM_FULL, Refused, denied, not_joined, room_not_found, unavailable
-from veza.actors.fanout import Carried, Fanout
+from veza.actors.fanout import Carried, Fanout, Tally
 from veza.actors.frames import Address, MessageAck, error_frame, frame, message_frame, updated_frame
 from veza.actors.kernel import Actor, Ref, Reply
 from veza.actors.ledger import Committed, Entry, Rejected
@@ -113,6 +113,21 @@ class Resume(msgspec.Struct, frozen=True):
     wish: Join | None
 
 
+class Glance(msgspec.Struct, frozen=True):
+    """What of a running room is newer than the database's word: how many are here, up to where somebody has read."""
+
+    online: int
+    last_read_seq: int
+
+
+class Directory(Protocol):
+    """Where rooms are found. A room shows itself there while it runs, and says when its name is no longer its own."""
+
+    def show(self, room: RoomActor) -> None: ...
+    def hide(self, room: RoomActor) -> None: ...
+    def forget(self, room_id: int) -> None: ...
+
+
 class Enrollment:
     """Joins that need a membership, gathered into one change while another is under way."""
 
@@ -125,12 +140,15 @@ class RoomActor(Actor):
 
     mailbox_capacity = 1024
 
-    def __init__(self, room_id: int, *, db: Database, ledger: Ref, presence: Ref, settings: Settings) -> None:
+    def __init__(
+        self, room_id: int, *, db: Database, ledger: Ref, presence: Ref, settings: Settings, tally: Tally
+    ) -> None:
         self.room_id = room_id
         self.db = db
         self.ledger = ledger
         self.presence = presence
         self.settings = settings
+        self.tally = tally
         self.idle_after = settings.room_idle
         self.room: Room | None = None
         self.gone = False
@@ -156,7 +174,7 @@ class RoomActor(Actor):
 
     async def started(self) -> None:
         carried: Carried = self.context.carried
-        self.fanout = Fanout(carried.subscribers, self.settings.fanout_max_wait)
+        self.fanout = Fanout(carried.subscribers, self.settings.fanout_max_wait, self.tally)
         try:
             await self._load()
         except Unavailable:
@@ -182,6 +200,8 @@ class RoomActor(Actor):
         for subscriber in self.fanout.subscribers.values():
             self._count_in(subscriber.connection)
         self.room = room
+        if self.directory is not None:
+            self.directory.show(self)
         for connection in newcomers:
             await self._enter(connection)
 
@@ -209,6 +229,8 @@ class RoomActor(Actor):
                 s.sent_rev = self.last_rev
 
     async def stopping(self) -> None:
+        if self.directory is not None:
+            self.directory.hide(self)
         marks = self.roster.take_unsaved() if self.room is not None else {}
         if marks:
             try:
@@ -854,8 +876,19 @@ class RoomActor(Actor):
         elif wish.connection is not None:
             self._refuse(wish.connection, wish.ref, refusal)
 
+    def glance(self, user_id: int) -> Glance:
+        """For lists, which must not wait for a mailbox. Reads only, in one step."""
+        member = self.roster.members.get(user_id)
+        return Glance(len(self.online), member.last_read_seq if member is not None else 0)
+
+    def renamed(self) -> None:
+        """The name is another one, or nobody's: what was remembered of it is wrong from here on."""
+        if self.directory is not None:
+            self.directory.forget(self.room_id)
+
     def close_down(self) -> None:
         """The room was deleted: nobody finds it any more."""
+        self.renamed()
         self.gone = True
         self.context.passivate()
 

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 
 from veza.actors.errors import INVALID_FORMAT, Refused, room_not_found, unavailable, user_not_found
-from veza.actors.fanout import Carried
+from veza.actors.fanout import Carried, Tally
 from veza.actors.kernel import ActorStopped, Ref, System
-from veza.actors.room import RoomActor
+from veza.actors.room import Glance, RoomActor
 from veza.config import Settings
 from veza.db import rooms as rooms_db
 from veza.db.errors import DataRefused, Unavailable
@@ -31,7 +31,10 @@ class Rooms:
     ) -> None:
         self._supervisor = system.supervisor("rooms")
         self._db = db
-        self._make = partial(RoomActor, db=db, ledger=ledger, presence=presence, settings=settings)
+        self.tally = Tally()
+        self._make = partial(
+            RoomActor, db=db, ledger=ledger, presence=presence, settings=settings, tally=self.tally
+        )
         self._names: OrderedDict[str, int] = OrderedDict()
         self._pairs: OrderedDict[tuple[int, int], int] = OrderedDict()
 
@@ -40,6 +43,11 @@ class Rooms:
         return self._supervisor.ensure(
             room_id, partial(self._make, room_id), carry=Carried, capacity=RoomActor.mailbox_capacity
         )
+
+    @property
+    def count(self) -> int:
+        """How many rooms have a running actor."""
+        return len(self._supervisor)
 
     def running(self, room_id: int) -> Ref | None:
         return self._supervisor.get(room_id)
@@ -66,17 +74,20 @@ class Rooms:
             return room
         if room.isdecimal() and room.isascii():
             return await self.resolve(int(room[:20]))
-        name = unicodedata.normalize("NFC", room).strip().lower()
+        # Spelt as it came: which letters are the same is the database's to say, it alone keeps names unique.
+        name = unicodedata.normalize("NFC", room).strip()
         known = self._names.get(name)
         if known is not None:
             self._names.move_to_end(name)
             return known
         if not name or len(name) > 50 or "\x00" in name:
             raise room_not_found()
+        forgotten = self._forgotten
         found = await _answered(self._db, rooms_db.id_of_public, name)
         if found is None:
             raise room_not_found()
-        _remember(self._names, name, found)
+        if forgotten == self._forgotten:  # or it may have been read before a name changed
+            _remember(self._names, name, found)
         return int(found)
 
     async def direct(self, one: int, other: int, *, create: bool = True) -> int:
@@ -99,8 +110,23 @@ class Rooms:
         _remember(self._pairs, pair, found)
         return int(found)
 
+    def glance(self, room_id: int, user_id: int) -> Glance | None:
+        """What a running room knows better than the database; None where it does not run."""
+        room = self._shown.get(room_id)
+        return None if room is None else room.glance(user_id)
+
+    def show(self, room: RoomActor) -> None:
+        """The room runs (again)."""
+        self._shown[room.room_id] = room
+
+    def hide(self, room: RoomActor) -> None:
+        """The room stops."""
+        if self._shown.get(room.room_id) is room:
+            del self._shown[room.room_id]
+
     def forget(self, room_id: int) -> None:
         """The room has another name, or is gone: names must be looked up again."""
+        self._forgotten += 1
         for name in [name for name, known in self._names.items() if known == room_id]:
             del self._names[name]
 

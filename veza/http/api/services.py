@@ -6,7 +6,7 @@ Nothing here is made at import, and nothing is global: two applications in one p
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +43,7 @@ class Services:
     system: Any = None  # the actors' System, for inspection
     rooms: Rooms | None = None
     presence: Ref | None = None
-    actors_ready: Callable[[], bool] | None = None  # asked by /ready
+    actors_ready: Callable[[], Awaitable[bool]] | None = None  # asked by /ready
     extra: dict[str, Any] = field(default_factory=dict)
 
 

@@ -52,7 +52,7 @@ async def ready() -> Response:
             database = "unavailable"
     if patience.cancelled_caught:
         database = "unavailable"
-    if s.actors_ready is not None and not s.actors_ready():
+    if s.actors_ready is not None and not await s.actors_ready():
         actors = "unavailable"
     if (database, actors) != ("ok", "ok"):
         raise ApiError(
