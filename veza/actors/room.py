@@ -141,9 +141,18 @@ class RoomActor(Actor):
     mailbox_capacity = 1024
 
     def __init__(
-        self, room_id: int, *, db: Database, ledger: Ref, presence: Ref, settings: Settings, tally: Tally
+        self,
+        room_id: int,
+        *,
+        db: Database,
+        ledger: Ref,
+        presence: Ref,
+        settings: Settings,
+        tally: Tally,
+        directory: Directory | None = None,
     ) -> None:
         self.room_id = room_id
+        self.directory = directory
         self.db = db
         self.ledger = ledger
         self.presence = presence
@@ -229,14 +238,14 @@ class RoomActor(Actor):
                 s.sent_rev = self.last_rev
 
     async def stopping(self) -> None:
-        if self.directory is not None:
-            self.directory.hide(self)
         marks = self.roster.take_unsaved() if self.room is not None else {}
         if marks:
             try:
                 await self.db.write(rooms_db.save_reads, self.room_id, list(marks), list(marks.values()))
             except Unavailable:
                 pass  # read marks are no promise; messages are
+        if self.directory is not None:
+            self.directory.hide(self)
 
     def idle(self) -> bool:
         return not (self.fanout.subscribers or self.gated or (self.room is not None and self.roster.unsaved))

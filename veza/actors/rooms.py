@@ -33,8 +33,16 @@ class Rooms:
         self._db = db
         self.tally = Tally()
         self._make = partial(
-            RoomActor, db=db, ledger=ledger, presence=presence, settings=settings, tally=self.tally
+            RoomActor,
+            db=db,
+            ledger=ledger,
+            presence=presence,
+            settings=settings,
+            tally=self.tally,
+            directory=self,
         )
+        self._shown: dict[int, RoomActor] = {}  # those that run, for `glance`
+        self._forgotten = 0  # how often a name was
         self._names: OrderedDict[str, int] = OrderedDict()
         self._pairs: OrderedDict[tuple[int, int], int] = OrderedDict()
 
