@@ -17,9 +17,9 @@ from functools import partial
 import trio
 
 from veza import __version__, log
-from veza.actors.kernel import Ref, System, open_system
-from veza.actors.ledger import Books, LedgerActor
-from veza.actors.presence import PresenceActor, Present
+from veza.actors.kernel import ActorError, Ref, System, open_system
+from veza.actors.ledger import Balance, Books, LedgerActor
+from veza.actors.presence import PresenceActor, Present, Statistics
 from veza.actors.rooms import Rooms
 from veza.config import Settings
 from veza.db import ledger as ledger_db
