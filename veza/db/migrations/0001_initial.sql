@@ -27,6 +27,8 @@ CREATE TABLE users (
     updated_at      timestamptz NOT NULL DEFAULT now()
 );
 CREATE UNIQUE INDEX users_username_key ON users (lower(username));
+-- LIKE 'abc%' cannot use the index above in most locales.
+CREATE INDEX users_username_prefix ON users (lower(username) text_pattern_ops);
 CREATE UNIQUE INDEX users_email_key ON users (lower(email));
 CREATE INDEX users_name_trgm ON users
     USING gin ((lower(username || ' ' || coalesce(first_name, '') || ' ' || coalesce(last_name, ''))) gin_trgm_ops);
