@@ -107,6 +107,14 @@ def ungrouped() -> Iterator[None]:
         raise error from error.__cause__
 
 
+def is_unsent(error: BaseException) -> bool:
+    """Whether the connection was found broken before anything of the statement was sent.
+
+    asyncpg says it in an odd way where the server's farewell is read already, but not yet the end of the stream.
+    """
+    return isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error)
+
+
 def is_lost(error: BaseException) -> bool:
     """Whether `error` says that the connection broke, so that the outcome of what was under way is unknown."""
     if isinstance(error, asyncpg.PostgresError):
@@ -119,7 +127,7 @@ def is_lost(error: BaseException) -> bool:
 
 def _is_about_closing(error: BaseException) -> bool:
     text = str(error)
-    return "clos" in text or "connection_lost" in text or "unexpected" in text
+    return "clos" in text or "connection_lost" in text or "unexpected" in text or is_unsent(error)
 
 
 def _from_sqlstate(error: asyncpg.PostgresError) -> DatabaseError | None:

@@ -23,7 +23,16 @@ import trio
 import trio_asyncio
 
 from veza.db.crossing import Crossing
-from veza.db.errors import RETRYABLE, OutcomeUnknown, QueryTimeout, Unavailable, is_lost, translate, ungrouped
+from veza.db.errors import (
+    RETRYABLE,
+    OutcomeUnknown,
+    QueryTimeout,
+    Unavailable,
+    is_lost,
+    is_unsent,
+    translate,
+    ungrouped,
+)
 
 log = structlog.get_logger("veza.db.pool")
 
@@ -178,6 +187,12 @@ class _Connections:
 
     def mend(self, conn: Connection, error: BaseException | None = None) -> None:
         """Take a connection back whose unit failed: stop what still runs, roll back, and only then release it."""
+        if error is not None and is_lost(error):
+            self._forget(conn)
+            # The same has probably happened to those nobody uses. A unit that is run again must not meet one of them.
+            for idle in list(self._idle):
+                self._forget(idle)
+            return
         refused = isinstance(error, asyncpg.PostgresError)  # an answer came, so nothing runs any more
         if conn.is_closed() or (refused and not conn.is_in_transaction()):
             self.release(conn)
@@ -490,6 +505,9 @@ class Database:
                 result = await fn(conn, *args, **kwargs)
             except BaseException as error:
                 connections.mend(conn, error)
+                if is_unsent(error) and attempt == 1:
+                    progress.doubtful = False
+                    continue
                 if is_lost(error):
                     raise OutcomeUnknown("the connection to the database was lost during a write") from error
                 progress.doubtful = not isinstance(error, Exception)
