@@ -19,6 +19,7 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
+from structlog.contextvars import bind_contextvars
 
 from veza import log
 from veza.http.head import Head
@@ -27,7 +28,7 @@ from veza.http.refusal import Refused
 from veza.http.wire import Body, Disconnected, Wire
 
 BUFFER: Final = 64 * 1024  # bytes of an answer of known length that are gathered before they are sent
-PATIENCE: Final = 0.25  # seconds an application may think before its client is watched
+PATIENCE: Final = 0.25  # seconds (up to twice that) an application may think before its client is watched
 CLEANUP: Final = 5.0  # seconds an application gets to end after its client left
 # Said by others on the way, already understood here, or about this connection only: not for the application.
 _WITHHELD: Final = HOP_BY_HOP | {
@@ -100,6 +101,7 @@ class Asgi:
         self._state: dict[str, Any] = {}
         self._letterhead = letterhead
         self._host = host
+        self._watching: set[Exchange] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -112,12 +114,22 @@ class Asgi:
         async with trio.open_nursery() as nursery:
             await nursery.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
+            nursery.start_soon(self._watch)
             try:
                 yield
             finally:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEANUP):
                     await lifespan.wait_for_shutdown()
                 nursery.cancel_scope.cancel()
+
+    async def _watch(self) -> None:
+        """One clock for all: most answers come at once, and a timer for each would cost more than it tells."""
+        before: set[Exchange] = set()
+        while True:
+            await trio.sleep(PATIENCE)
+            for exchange in before & self._watching:
+                exchange.grow_impatient()
+            before = self._watching.copy()
 
     async def answer(
         self,
@@ -126,7 +138,6 @@ class Asgi:
         tasks: TaskGroup,
         visit: Visit,
         limit: int | None,
-        here: tuple[str, int] | None,
     ) -> bool:
         """Let the application answer one request.
 
@@ -147,7 +158,7 @@ class Asgi:
         if self._host is not None:
             headers = [pair for pair in headers if pair[0] != b"host"]
             headers.append((b"host", self._host))
-        exchange = Exchange(wire, head, body, self._letterhead, visit.request_id)
+        exchange = Exchange(wire, head, body, self._letterhead, visit.request_id, self._watching)
         stream = _Stream(
             self._app,
             self._config,
@@ -155,13 +166,15 @@ class Asgi:
             tasks,
             visit.secure,
             (visit.client, 0),
-            here,
+            wire.here,
             exchange.event,
             1,
         )
         state = cast(ConnectionState, self._state.copy())
-        with log.bound(request_id=visit.request_id):
-            await stream.handle(Request(1, headers, head.version, head.method, head.target, state))
+        bind_contextvars(
+            request_id=visit.request_id
+        )  # for every line its task logs; the next request overwrites it
+        await stream.handle(Request(1, headers, head.version, head.method, head.target, state))
         try:
             await exchange.run(stream)
         except (Refused, Disconnected, trio.Cancelled):
@@ -201,6 +214,7 @@ class Exchange:
         "_body",
         "_chunked",
         "_ended",
+        "_event",
         "_finished",
         "_head",
         "_left",
@@ -211,12 +225,21 @@ class Exchange:
         "_size",
         "_started",
         "_streams",
+        "_watching",
         "_wire",
         "broken",
         "close",
     )
 
-    def __init__(self, wire: Wire, head: Head, body: Body, letterhead: Letterhead, request_id: str) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        head: Head,
+        body: Body,
+        letterhead: Letterhead,
+        request_id: str,
+        watching: "set[Exchange]",
+    ) -> None:
         self._wire = wire
         self._head = head
         self._body = body
@@ -230,7 +253,9 @@ class Exchange:
         self._left: int | None = None  # bytes still due by the answer's own Content-Length
         self._out: list[bytes] = []
         self._size = 0
-        self._scope: trio.CancelScope | None = None  # what to wake when the answer ends or breaks
+        self._watching = watching  # those whose application has been given everything, see `Asgi._watch`
+        self._scope: trio.CancelScope | None = None  # what to cancel when the answer ends or breaks
+        self._event: trio.Event | None = None  # or, more cheaply, to set
         self.broken = False
         self.close = not head.keep_alive
 
@@ -243,11 +268,13 @@ class Exchange:
                         await stream.handle(BodyEvent(1, data))
                     if not self._finished:
                         await stream.handle(EndBody(1))
+                self._scope = None
             else:
                 await stream.handle(EndBody(1))
             if not self._finished and not self.broken:
-                with trio.CancelScope(deadline=trio.current_time() + PATIENCE) as self._scope:
-                    await trio.sleep_forever()
+                self._event = trio.Event()
+                self._watching.add(self)
+                await self._event.wait()
             if not self._finished and not self.broken:
                 with trio.CancelScope() as self._scope:
                     await self._wire.watch()
@@ -259,6 +286,7 @@ class Exchange:
             raise
         finally:
             self._scope = None
+            self._watching.discard(self)
         if self.broken or not self._ended:
             raise Disconnected
         if not self._body.complete:
@@ -358,6 +386,13 @@ class Exchange:
             pieces, self._out, self._size = self._out, [], 0
             await self._wire.send(*pieces)
 
+    def grow_impatient(self) -> None:
+        """The application thinks for long: from now on see whether the client is still there."""
+        if self._event is not None:
+            self._event.set()
+
     def _wake(self) -> None:
         if self._scope is not None:
             self._scope.cancel()
+        elif self._event is not None:
+            self._event.set()

@@ -135,6 +135,7 @@ class Door:
                 self._background = nursery
                 for listener in listeners:
                     nursery.start_soon(self._accept, listener, nursery)
+                nursery.start_soon(self._sweep)
                 task_status.started(self)
                 await self._stopped.wait()
                 nursery.cancel_scope.cancel()
@@ -142,6 +143,15 @@ class Door:
             self._stop.set()
             for listener in listeners:
                 listener.close()
+
+    async def _sweep(self) -> None:
+        """Close the connections that have been idle for too long."""
+        patience = min(self._settings.head_timeout, self._settings.keep_alive_timeout)
+        while True:
+            await trio.sleep(min(1.0, patience / 8))
+            now = trio.current_time()
+            for wire in [wire for wire in self._wires if wire.idle_until <= now]:
+                wire.line.close()
 
     async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         while True:
@@ -277,9 +287,7 @@ class Door:
             if self._media is not None and self._media.claims(head):
                 go_on = await self._media.answer(wire, head, visit)
             else:
-                go_on = await self._asgi.answer(
-                    wire, head, tasks, visit, self._body_limit(head), wire.line.here()
-                )
+                go_on = await self._asgi.answer(wire, head, tasks, visit, self._body_limit(head))
         except Refused as refused:
             close = not head.keep_alive or head.has_body or wire.closing
             await self._refuse(wire, head, refused, visit.request_id, close=close)

@@ -4,6 +4,7 @@ Status line, `Date`, `Server`, `X-Request-ID`, the security headers. An answer t
 keeps it. A header that holds a line break never leaves the house.
 """
 
+import itertools
 import re
 import secrets
 import time
@@ -19,6 +20,8 @@ CONTENT_POLICY: Final = (
     "media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_RUN: Final = secrets.token_hex(8)  # told apart from other runs and other servers; unique, not secret
+_COUNT: Final = itertools.count(1)
 _STATUS: Final = {status.value: status.phrase for status in HTTPStatus}
 # These belong to the connection, and the connection is ours.
 HOP_BY_HOP: Final = frozenset(
@@ -98,4 +101,4 @@ def request_id(head: Head | None) -> str:
     given = head.get(b"x-request-id") if head is not None else None
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given.decode("ascii")
-    return secrets.token_hex(12)
+    return f"{_RUN}-{next(_COUNT):x}"
