@@ -366,9 +366,9 @@ class Supervisor:
         Raises:
           NoSuchActor: nothing has.
         """
-        head, _, rest = path.partition("/")
+        head, slash, rest = path.partition("/")
         if head in self._below:
-            return self._below[head].find(rest) if rest else self._below[head]
+            return self._below[head].find(rest) if slash else self._below[head]
         for slot in self._slots():
             if str(slot.key) == path:
                 return slot
