@@ -93,7 +93,8 @@ class JoinAck(Frame, frozen=True, kw_only=True):
     room_id: int
     success: bool = True
     message: str | None = None
-    members: Any = None
+    members: int = 0
+    online: int | None = None
     last_seq: int = 0
     last_rev: int = 0
     last_read_seq: int = 0

@@ -55,13 +55,19 @@ class Link:
         self.welcome = welcome
         self._ws = ws
         self._nursery = nursery
-        self._outgoing, self._frames = trio.open_memory_channel[str](math.inf)
+        self._outgoing, self._frames = trio.open_memory_channel[str | trio.Event](math.inf)
         nursery.start_soon(self._write)
         nursery.start_soon(self._heartbeat)
 
     def send(self, text: str) -> None:
         """Never blocks; frames go out in this order, or are lost with the connection."""
         self._outgoing.send_nowait(text)
+
+    async def flush(self) -> None:
+        """Wait until what was sent so far is on its way."""
+        written = trio.Event()
+        self._outgoing.send_nowait(written)
+        await written.wait()
 
     def start(self, task: Callable[..., Any], *args: Any) -> None:
         """A task that ends with the connection."""
@@ -87,7 +93,10 @@ class Link:
     async def _write(self) -> None:
         try:
             async for text in self._frames:
-                await self._ws.send_message(text)
+                if isinstance(text, trio.Event):
+                    text.set()
+                else:
+                    await self._ws.send_message(text)
         except ConnectionClosed:
             pass  # `receive` says so
 
@@ -121,14 +130,17 @@ async def open_link(url: str, token: str, verify: Any = True) -> AsyncIterator[L
             connect_timeout=HANDSHAKE_TIMEOUT,
             disconnect_timeout=CLOSE_TIMEOUT * 2,
         ) as ws:
+            patience = 0.05
             try:
                 welcome = await _welcomed(ws)
                 async with single_error(), trio.open_nursery() as nursery:
                     yield Link(ws, nursery, welcome)
                     nursery.cancel_scope.cancel()
+                patience = CLOSE_TIMEOUT
             finally:
-                # Before the library does so, which would wait longer and hide what ended the connection.
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_TIMEOUT):
+                # Before the library does so, which would wait longer and hide what ended the connection. If we are
+                # cancelled so is the library's reader, and nobody would notice the other side's goodbye.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + patience):
                     await ws.aclose()
     except ConnectionRejected as rejected:
         raise _refused(rejected) from None

@@ -77,6 +77,7 @@ class VezaClient:
         self.tokens = tokens
         self.verify = verify
         self._on_tokens = on_tokens
+        self._other_tokens: Callable[[], Tokens | None] | None = None
         self._renewing = trio.Lock()
         self._http = httpx.AsyncClient(
             base_url=self.url,
@@ -186,6 +187,12 @@ class VezaClient:
 
     # Who we are ----------------------------------------------------------------------------------------
 
+    def keep_tokens(
+        self, on_tokens: Callable[[Tokens | None], None], other: Callable[[], Tokens | None] | None = None
+    ) -> None:
+        """Share a login with other processes: `on_tokens` keeps new tokens where `other` finds what others kept."""
+        self._on_tokens, self._other_tokens = on_tokens, other
+
     def _keep(self, tokens: Tokens | None) -> None:
         self.tokens = tokens
         if self._on_tokens is not None:
@@ -233,6 +240,11 @@ class VezaClient:
                 return self.tokens
             if self.tokens is None or self.tokens.refresh_token is None:
                 raise AuthFailed(401, "AUTH_FAILED", "not logged in")
+            # A refresh token is good once: if another process has used ours, what it got is ours as well.
+            other = self._other_tokens() if self._other_tokens is not None else None
+            if other is not None and other.refresh_token != self.tokens.refresh_token:
+                self.tokens = other
+                return other
             try:
                 data = await self.request(
                     "POST", "auth/refresh", json={"refresh_token": self.tokens.refresh_token}, auth=False

@@ -54,6 +54,7 @@ RoomName = str | int
 FIRST_DELAY: Final = 0.2  # seconds before the first new try; doubles up to the longest
 LONGEST_DELAY: Final = 15.0
 RENEW_BEFORE: Final = 60.0  # seconds before the token ends
+FLUSH_TIMEOUT: Final = 1.0  # for the last frames to leave
 FRAME_LIMIT: Final = 64 * 1024  # what the server takes
 GONE_CODES: Final = frozenset(
     {"NOT_JOINED", "BANNED", "ROOM_NOT_FOUND"}
@@ -160,6 +161,9 @@ class ChatSocket:
                 if not self._connections and self._error is not None:
                     raise self._error
                 yield
+                if self._link is not None:
+                    with trio.move_on_after(FLUSH_TIMEOUT):
+                        await self._link.flush()
                 nursery.cancel_scope.cancel()
         finally:
             self._end(Closed(1000))

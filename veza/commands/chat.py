@@ -1,0 +1,384 @@
+"""`veza chat ROOM`: talk from a terminal, or from a pipe.
+
+Reads lines, prints what happens; everything hard (reconnecting, resuming, sending once) is the client's. On a terminal
+the line being typed stays whole whatever arrives; from a pipe every line is sent, in order and patiently, and the
+command ends when all are stored.
+"""
+
+import contextlib
+import getpass
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Final
+
+import trio
+
+from veza import config
+from veza.client import (
+    ApiError,
+    AuthFailed,
+    ChatSocket,
+    ClientError,
+    Closed,
+    Connected,
+    DirectMessage,
+    ErrorEvent,
+    Event,
+    Gap,
+    MessageDeleted,
+    MessageEdited,
+    Reconnecting,
+    RoomMessage,
+    RoomPresence,
+    Tokens,
+    UserConnected,
+    UserDisconnected,
+    VezaClient,
+)
+from veza.commands.lines import Key, LineEditor, Screen, harmless, is_terminal, keys_unechoed
+from veza.commands.saved import Logins, Saved
+from veza.errors import Problem
+
+SHOWN_AT_FIRST: Final = 20
+LAST_WORDS: Final = 5.0  # seconds to wait for our own echo at the end of a pipe
+HELP: Final = """\
+/history      what was said before
+/who          who is here
+/dm NAME TEXT write to one person
+/quit         leave (the room stays yours)
+//text        a line that begins with a slash"""
+
+
+def run(room: str, server: str | None, user: str | None, register: bool) -> None:
+    """Talk until the end of the input.
+
+    Raises:
+        Problem: no server, no login, no such room.
+    """
+    url = (server or _local_server()).rstrip("/")
+    try:
+        trio.run(_main, url, room, user, register)
+    except* ClientError as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise Problem(str(error)) from None
+    except* BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # the reader is gone, and so are we
+
+
+def _local_server() -> str:
+    settings = config.load()
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    scheme = "https" if settings.tls_cert else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+async def _main(url: str, room: str, user: str | None, register: bool) -> None:
+    async with VezaClient(url) as client:
+        await _log_in(client, url, user, register)
+        async with client.chat() as socket:
+            await Conversation(client, socket, is_terminal(sys.stdin) and is_terminal(sys.stdout)).hold(room)
+
+
+# Logging in ----------------------------------------------------------------------------------------------
+
+
+async def _log_in(client: VezaClient, url: str, user: str | None, register: bool) -> None:
+    """By VEZA_TOKEN, by the login saved here, by VEZA_USER and VEZA_PASSWORD, or by asking."""
+    if token := os.environ.get("VEZA_TOKEN"):
+        client.tokens = Tokens(access_token=token)
+        return
+    logins = Logins()
+    saved = logins.of(url)
+    if saved is not None and not register and user in (None, saved.username):
+        name = saved.username
+        client.tokens = saved.tokens
+        client.keep_tokens(
+            lambda tokens: logins.keep(url, Saved(name, tokens) if tokens else None),
+            lambda: found.tokens if (found := logins.of(url)) and found.username == name else None,
+        )
+        try:
+            await client.me()
+            return
+        except AuthFailed:
+            logins.keep(url, None)
+    login = await _ask_who(client, user, register)
+    logins.keep(url, Saved(login, client.tokens) if client.tokens else None)
+    client.keep_tokens(
+        lambda tokens: logins.keep(url, Saved(login, tokens) if tokens else None),
+        lambda: found.tokens if (found := logins.of(url)) and found.username == login else None,
+    )
+
+
+async def _ask_who(client: VezaClient, user: str | None, register: bool) -> str:
+    password = os.environ.get("VEZA_PASSWORD")
+    if user and password and not register:
+        answer = await client.login(user, password)
+        return answer.user.username if answer.user else user
+    if not is_terminal(sys.stdin):
+        raise Problem(
+            "not logged in: run veza chat in a terminal once, or set VEZA_TOKEN, or VEZA_USER and VEZA_PASSWORD"
+        )
+    if not register and user is None:
+        register = _ask(f"{client.url}: (l)og in or (r)egister? ").lower().startswith("r")
+    while True:
+        name = user or _ask("Username: " if register else "Username or e-mail address: ")
+        email = _ask("E-mail address: ") if register else ""
+        typed = getpass.getpass("Password: ")
+        try:
+            if register:
+                answer = await client.register(name, email, typed)
+            else:
+                answer = await client.login(name, typed)
+            return answer.user.username if answer.user else name
+        except ApiError as error:
+            print(f"{error}")
+            for field, sentence in error.details.items():
+                print(f"  {field}: {sentence}")
+            if error.status not in (400, 401, 409):
+                raise
+            user = None
+
+
+def _ask(question: str) -> str:
+    while True:
+        if answer := input(question).strip():
+            return answer
+
+
+# Talking -------------------------------------------------------------------------------------------------
+
+
+class Conversation:
+    """One room (or person) on one terminal."""
+
+    def __init__(self, client: VezaClient, socket: ChatSocket, interactive: bool) -> None:
+        self._client = client
+        self._socket = socket
+        self._interactive = interactive
+        self._editor = LineEditor()
+        self._screen = Screen(self._editor, sys.stdout, interactive=interactive)
+        self._room_id = 0
+        self._label = ""
+        self._with_user: int | None = None
+        self._oldest: int | None = None
+        self._seen = 0  # the last number shown
+        self._shown = trio.Event()  # set, and made anew, with every message shown
+        self._contents: deque[tuple[int, str]] = deque(maxlen=200)
+
+    async def hold(self, room: str) -> None:
+        """Join, show what was said last, and talk until the input ends."""
+        await self._join(room)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen, nursery.cancel_scope)
+            nursery.start_soon(self._mark_read)
+            nursery.start_soon(self._until_signal, nursery.cancel_scope)
+            try:
+                with keys_unechoed(sys.stdin.fileno()) if self._interactive else contextlib.nullcontext():
+                    self._screen.draw()
+                    async for line in self._typed() if self._interactive else self._piped():
+                        if not await self._take(line):
+                            break
+            finally:
+                self._screen.end()
+            nursery.cancel_scope.cancel()
+
+    async def _join(self, room: str) -> None:
+        if room.startswith("@"):
+            person = await self._person(room[1:])
+            self._with_user = person[0]
+            self._label = f"@{person[1]}"
+            ack = await self._socket.join(with_user=person[0])
+        else:
+            name = room.removeprefix("#")
+            ack = await self._socket.join(int(name) if name.isascii() and name.isdigit() else room)
+            self._label = f"#{ack.room}"
+        self._room_id, self._seen = ack.room_id, ack.last_seq
+        self._oldest = ack.last_seq + 1
+        self._editor.prompt = f"{harmless(self._label)}> "
+        many = f": {ack.members} member{'s' if ack.members > 1 else ''}, {max(ack.online or 1, 1)} online"
+        self._note(f"{self._label}{many if self._with_user is None else ''}")
+        if ack.last_seq:
+            await self._history()
+
+    async def _person(self, name: str) -> tuple[int, str]:
+        page = await self._client.users(search=name, limit=20)
+        for user in page.items:
+            if user.username.lower() == name.lower():
+                return user.id, user.username
+        raise Problem(f"there is nobody named {name!r}")
+
+    # In
+
+    async def _typed(self) -> AsyncIterator[str]:
+        """Lines from the keyboard."""
+        descriptor = sys.stdin.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            data = os.read(descriptor, 4096)
+            if not data:
+                return
+            for typed in self._editor.feed(data):
+                if isinstance(typed, str):
+                    yield typed
+                elif typed is Key.REDRAW:
+                    self._screen.draw(all_of_it=True)
+                else:
+                    return
+            self._screen.draw()
+
+    async def _piped(self) -> AsyncIterator[str]:
+        """Lines from a pipe or a file, which only a thread can wait for."""
+        while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            yield line.rstrip("\n")
+        with trio.move_on_after(LAST_WORDS):
+            while self._seen < self._said:
+                await self._shown.wait()
+
+    async def _take(self, line: str) -> bool:
+        """Do what a line says; False to end."""
+        command, _, rest = line.strip().partition(" ")
+        try:
+            if not line.strip():
+                pass
+            elif command in ("/quit", "/exit", "/q"):
+                return False
+            elif command == "/history":
+                await self._history()
+            elif command == "/who":
+                await self._who()
+            elif command == "/dm":
+                await self._direct(rest)
+            elif command.startswith("//"):
+                await self._say(line.strip()[1:])
+            elif command.startswith("/"):
+                self._note(HELP)
+            else:
+                await self._say(line.strip())
+        except Closed:
+            raise
+        except (ClientError, Problem) as error:
+            self._note(f"✗ {error}")
+        return True
+
+    _said = 0  # the number of our last message in this room
+
+    async def _say(self, text: str) -> None:
+        if self._with_user is not None:
+            ack = await self._socket.send_direct(self._with_user, text, patient=True)
+        else:
+            ack = await self._socket.send(self._room_id, text, patient=True)
+        self._said = ack.seq
+
+    async def _direct(self, rest: str) -> None:
+        name, _, text = rest.strip().partition(" ")
+        if not name or not text.strip():
+            raise Problem("write it like /dm NAME TEXT")
+        user_id, _ = await self._person(name.removeprefix("@"))
+        await self._socket.send_direct(user_id, text.strip(), patient=True)
+
+    async def _who(self) -> None:
+        if self._with_user is not None:
+            self._note(f"you and {self._label}")
+            return
+        page = await self._client.members(self._room_id, limit=100)
+        names = [f"{member.username}{'' if member.is_online else ' (away)'}" for member in page.items]
+        more = f" and {page.total - len(names)} more" if page.total > len(names) else ""
+        self._note(f"here: {', '.join(names)}{more}")
+
+    async def _history(self) -> None:
+        """Show the page before the oldest one shown."""
+        page = await self._socket.history(
+            self._room_id if self._with_user is None else None,
+            with_user=self._with_user,
+            limit=SHOWN_AT_FIRST,
+            before_seq=self._oldest,
+        )
+        messages = [
+            message for message in page.messages if self._oldest is None or message.seq < self._oldest
+        ]
+        if not messages:
+            self._note("nothing was said before")
+            return
+        for message in messages:
+            self._message(message)
+        self._oldest = messages[0].seq
+
+    # Out
+
+    async def _listen(self, scope: trio.CancelScope) -> None:
+        async for event in self._socket:
+            self._show(event)
+        scope.cancel()
+
+    def _show(self, event: Event) -> None:
+        match event:
+            case RoomMessage() | DirectMessage():
+                if event.room_id == self._room_id:
+                    self._seen = max(self._seen, event.seq)
+                    self._message(event)
+                    self._shown.set()
+                    self._shown = trio.Event()
+                elif isinstance(event, DirectMessage):
+                    self._message(event, aside="(private) ")
+            case MessageEdited(room_id=self._room_id):
+                self._note(f"changed to: {event.content}")
+            case MessageDeleted(room_id=self._room_id):
+                self._note("a message was deleted")
+            case UserConnected(username=name):
+                self._note(f"→ {name} is here")
+            case UserDisconnected(username=name):
+                self._note(f"← {name} is gone")
+            case RoomPresence(online=online):
+                self._note(f"{online} are here")
+            case Reconnecting(reason=reason):
+                self._note(f"… {reason}; trying again")
+            case Connected(resumed=True):
+                self._note("connected again")
+            case Gap(first=first, last=last):
+                self._note(f"{last - first + 1} messages are left out: /history shows them")
+            case ErrorEvent(message=message):
+                self._note(f"✗ {message}")
+            case _:
+                pass
+
+    def _message(self, message: RoomMessage | DirectMessage, aside: str = "") -> None:
+        when = message.created_at.astimezone()
+        today = when.date() == datetime.now().astimezone().date()
+        stamp = when.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
+        content = "(deleted)" if message.deleted_at else message.content
+        name = harmless(message.author or "somebody")
+        indent = " " * (len(stamp) + 1)
+        lines = harmless(content or message.media_url or "").split("\n")
+        self._screen.say(f"{stamp} {aside}{name}: " + f"\n{indent}".join(lines))
+
+    def _note(self, text: str) -> None:
+        for line in harmless(text).split("\n"):
+            self._screen.say(f"· {line}")
+
+    async def _mark_read(self) -> None:
+        """Say how far we have read, not more often than anybody cares."""
+        told = 0
+        while True:
+            if self._seen > told:
+                told = self._seen
+                with contextlib.suppress(ClientError):
+                    if self._with_user is None:
+                        self._socket.mark_read(told, room=self._room_id)
+                    else:
+                        self._socket.mark_read(told, with_user=self._with_user)
+            await trio.sleep(2)
+
+    async def _until_signal(self, scope: trio.CancelScope) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP, signal.SIGINT) as signals:
+            async for _ in signals:
+                scope.cancel()
+                return
