@@ -1,0 +1,104 @@
+"""Chat measured: one large room up a ladder of rates, many small rooms, and a room where hardly anybody speaks."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Final
+
+import msgspec
+
+from bench import load
+from bench.machine import Cores
+from bench.people import Person, add_people, add_rooms, tidy
+from bench.server import Server, Usage
+
+SIZE: Final = 128  # bytes of a text
+LADDER: Final = (100, 200, 300, 400, 500, 750, 1000, 1500, 2000, 2500, 3000, 3500, 4000)  # posts/s
+JOIN: Final = '{"type":"join_room","data":{"room":"ROOM"}}'
+SAY: Final = '{"type":"room_message","ref":"#","data":{"room":"ROOM","content":"@"}}'
+PUBLISHERS: Final = 20  # of the people in the large room
+
+
+class Rung(msgspec.Struct, frozen=True):
+    """One rate, and the share of a core that the server and its PostgreSQL took."""
+
+    run: load.Run
+    server_cpu: float
+    postgres_cpu: float = 0.0
+
+
+class Ladder(msgspec.Struct, frozen=True):
+    """A server's way up the ladder."""
+
+    server: str
+    rungs: list[Rung]
+
+    @property
+    def best(self) -> Rung | None:
+        """Its capacity: the highest rate it sustained."""
+        return max((r for r in self.rungs if r.run.sustained), key=lambda r: r.run.rate, default=None)
+
+
+def climb(
+    name: str, rates: Sequence[int], step: Callable[[int], Rung], told: Callable[[str, Rung], None]
+) -> Ladder:
+    """Up the ladder until two rates in a row are too much: a single one may be the machine's fault."""
+    rungs: list[Rung] = []
+    for rate in rates:
+        rungs.append(step(rate))
+        told(name, rungs[-1])
+        if len(rungs) > 1 and not rungs[-1].run.sustained and not rungs[-2].run.sustained:
+            break
+    return Ladder(name, rungs)
+
+
+class Chat:
+    """Measurements on one running server; people and rooms are made once."""
+
+    def __init__(self, server: Server, cores: Cores) -> None:
+        self._server = server
+        self._cores = cores
+        self._rooms = 0
+
+    def audience(self, rooms: int, each: int) -> tuple[list[Person], str]:
+        """Rooms of `each` members: everybody (person i is in room i % rooms) and the rooms' name with `%G` in it."""
+        self._rooms += 1
+        people = add_people(self._server.data, f"p{self._rooms}x", rooms * each)
+        prefix = f"bench{self._rooms}"
+        add_rooms(self._server.data, prefix, [people[i::rooms] for i in range(rooms)])
+        tidy(self._server.data)
+        return people, f"{prefix}-%G"
+
+    def publish(
+        self, people: Sequence[Person], room: str, *, rooms: int, publishers: int, rate: float, seconds: float
+    ) -> Rung:
+        """Connect everybody, join, publish, count."""
+        usage = Usage(self._server)
+        with paths_of(people) as paths:
+            run = load.publish(
+                self._cores,
+                [
+                    *("-p", str(self._server.port), "-n", str(len(people)), "-g", str(rooms), "-f", str(paths)),
+                    *("-j", JOIN.replace("ROOM", room), "-k", "join_room_ack", "-m", SAY.replace("ROOM", room)),
+                    *("-P", str(publishers), "-r", str(rate), "-s", str(seconds), "-b", str(SIZE)),
+                ],
+                usage.moment,
+            )
+        self._server.settle()
+        return Rung(run, usage.server, usage.postgres)
+
+
+class paths_of:
+    """A file with the path of every person's chat socket; tokens do not belong on a command line."""
+
+    def __init__(self, people: Sequence[Person]) -> None:
+        self._people = people
+
+    def __enter__(self) -> Path:
+        with NamedTemporaryFile("w", prefix="veza-bench-", delete=False) as file:
+            file.writelines(f"{person.path}\n" for person in self._people)
+        self._path = Path(file.name)
+        return self._path
+
+    def __exit__(self, *error: object) -> None:
+        self._path.unlink(missing_ok=True)
