@@ -15,7 +15,7 @@ class Origins:
     def __init__(self, allowed: Iterable[str], own: str | None = None) -> None:
         given = [origin.strip().rstrip("/").lower() for origin in allowed]
         self.any = "*" in given
-        self._exact = {origin for origin in given if not origin.endswith(":*")}
+        self._exact = {origin for origin in given if origin != "*" and not origin.endswith(":*")}
         if own:
             scheme, _, rest = own.lower().partition("://")
             self._exact.add(f"{scheme}://{rest.split('/', 1)[0]}")
