@@ -171,6 +171,7 @@ class Conversation:
         self._with_user: int | None = None
         self._oldest: int | None = None
         self._seen = 0  # the last number shown
+        self._said = 0  # the number of our own last message here
         self._shown = trio.Event()  # set, and made anew, with every message shown
         self._contents: deque[tuple[int, str]] = deque(maxlen=200)
 
@@ -184,12 +185,30 @@ class Conversation:
             try:
                 with keys_unechoed(sys.stdin.fileno()) if self._interactive else contextlib.nullcontext():
                     self._screen.draw()
-                    async for line in self._typed() if self._interactive else self._piped():
-                        if not await self._take(line):
-                            break
+                    await self._converse()
             finally:
                 self._screen.end()
             nursery.cancel_scope.cancel()
+
+    async def _converse(self) -> None:
+        """Read lines and do what they say, the one not waiting for the other: a keyboard must not freeze."""
+        lines, work = trio.open_memory_channel[str](100)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._work, work)
+            async with lines:
+                async for line in self._typed() if self._interactive else self._piped():
+                    if line.strip() in ("/quit", "/exit", "/q"):
+                        break
+                    await lines.send(line)
+            if self._interactive:
+                nursery.cancel_scope.deadline = trio.current_time() + LAST_WORDS
+
+    async def _work(self, lines: trio.MemoryReceiveChannel[str]) -> None:
+        async for line in lines:
+            await self._take(line)
+        with trio.move_on_after(LAST_WORDS):
+            while self._seen < self._said:
+                await self._shown.wait()
 
     async def _join(self, room: str) -> None:
         if room.startswith("@"):
@@ -219,7 +238,7 @@ class Conversation:
     # In
 
     async def _typed(self) -> AsyncIterator[str]:
-        """Lines from the keyboard."""
+        """Lines from the keyboard, until ctrl-c or ctrl-d."""
         descriptor = sys.stdin.fileno()
         while True:
             await trio.lowlevel.wait_readable(descriptor)
@@ -239,18 +258,13 @@ class Conversation:
         """Lines from a pipe or a file, which only a thread can wait for."""
         while line := await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
             yield line.rstrip("\n")
-        with trio.move_on_after(LAST_WORDS):
-            while self._seen < self._said:
-                await self._shown.wait()
 
-    async def _take(self, line: str) -> bool:
-        """Do what a line says; False to end."""
+    async def _take(self, line: str) -> None:
+        """Do what a line says."""
         command, _, rest = line.strip().partition(" ")
         try:
             if not line.strip():
                 pass
-            elif command in ("/quit", "/exit", "/q"):
-                return False
             elif command == "/history":
                 await self._history()
             elif command == "/who":
@@ -267,9 +281,6 @@ class Conversation:
             raise
         except (ClientError, Problem) as error:
             self._note(f"✗ {error}")
-        return True
-
-    _said = 0  # the number of our last message in this room
 
     async def _say(self, text: str) -> None:
         if self._with_user is not None:

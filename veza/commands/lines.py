@@ -196,7 +196,7 @@ class Screen:
     def say(self, line: str) -> None:
         """Print something above the line being edited."""
         if self._interactive:
-            self._out.write(f"\r\x1b[K{line}\r\n".replace("\n", "\r\n").replace("\r\r", "\r"))
+            self._out.write(f"\r\x1b[K{line}\n")
             self.draw()
         else:
             self._out.write(f"{line}\n")
