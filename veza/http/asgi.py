@@ -112,14 +112,20 @@ class Asgi:
         """
         lifespan = Lifespan(self._app, self._config, cast(Any, self._state))
         async with trio.open_nursery() as nursery:
-            await nursery.start(lifespan.handle_lifespan)
-            await lifespan.wait_for_startup()
-            nursery.start_soon(self._watch)
+            # Shielded: when we are cancelled the application still gets its turn to shut down.
+            shielded = trio.CancelScope(shield=True)
+            await nursery.start(_inside, shielded, lifespan.handle_lifespan)
             try:
+                await lifespan.wait_for_startup()
+                nursery.start_soon(self._watch)
                 yield
             finally:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEANUP):
-                    await lifespan.wait_for_shutdown()
+                    try:
+                        await lifespan.wait_for_shutdown()
+                    except (trio.ClosedResourceError, trio.BrokenResourceError):
+                        pass  # it has ended by itself
+                shielded.cancel()
                 nursery.cancel_scope.cancel()
 
     async def _watch(self) -> None:
@@ -186,6 +192,16 @@ class Asgi:
             raise
         stream.closed = True
         return not exchange.close
+
+
+async def _inside(
+    scope: trio.CancelScope,
+    task: Callable[..., Awaitable[None]],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    with scope:
+        await task(task_status=task_status)
 
 
 class _Stream(HTTPStream):

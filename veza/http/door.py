@@ -22,7 +22,7 @@ from veza.config import Settings
 from veza.http import tls
 from veza.http.asgi import Asgi, Visit
 from veza.http.clients import Proxies, plain
-from veza.http.endpoint import Endpoints, SocketEndpoint, serve_socket
+from veza.http.endpoint import Endpoints, SocketEndpoint, acceptance, serve_socket
 from veza.http.head import Head
 from veza.http.letterhead import Letterhead, request_id
 from veza.http.line import Line
@@ -33,6 +33,9 @@ from veza.http.wire import Disconnected, Wire
 BACKLOG: Final = 4096
 BURST: Final = 64  # connections accepted before those who are already in get their turn
 _FULL: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+Opened = tuple[
+    SocketEndpoint, Any, Outlet, str
+]  # a WebSocket to serve: endpoint, admission, outlet, request id
 _log = log.get("door")
 
 
@@ -215,9 +218,16 @@ class Door:
             try:
                 if self._stop.is_set():
                     wire.hurry(self._settings.shutdown_send_timeout)
-                await self._requests(wire, peer)
+                opened = await self._requests(wire, peer)
             finally:
                 self._wires.discard(wire)
+            if opened is not None:
+                # A socket stays for hours: nothing of its handshake does.
+                del wire
+                try:
+                    await serve_socket(*opened, self._settings.ws_frame_limit)
+                finally:
+                    self._outlets.discard(opened[2])
         except (Disconnected, trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         except (Exception, BaseExceptionGroup) as error:
@@ -246,35 +256,33 @@ class Door:
             return
         _log.error("a connection failed", exc_info=error)
 
-    async def _requests(self, wire: Wire, peer: str) -> None:
-        """Serve one connection to its end."""
+    async def _requests(self, wire: Wire, peer: str) -> Opened | None:
+        """Serve the requests of one connection, until its end or until it has become a WebSocket."""
         try:
             head = await wire.read_head(first=True)
+            while head is not None:
+                if not head.websocket:
+                    head = await self._until_websocket(wire, peer, head)
+                    continue
+                opened = await self._open(wire, head, peer)
+                if opened is not None or wire.line.closed:
+                    return opened
+                head = await wire.read_head(first=False)
         except Refused as refused:
-            return await self._refuse(wire, None, refused, request_id(None), close=True)
-        if head is None:
-            return None
-        if head.websocket:
-            # Most connections are sockets for life: nothing more than they need stays on their stack.
-            if not await self._socket(wire, head, peer):
-                return None
-            head = None
-        pending: Head | None = head
+            await self._refuse(wire, None, refused, request_id(None), close=True)
+        else:
+            await wire.part(linger=False)
+        return None
+
+    async def _until_websocket(self, wire: Wire, peer: str, head: Head) -> Head | None:
+        """Answer this request and those behind it; the first that asks for a WebSocket, None at the end."""
         async with TaskGroup() as tasks:
-            while True:
-                try:
-                    head = pending or await wire.read_head(first=False)
-                except Refused as refused:
-                    return await self._refuse(wire, None, refused, request_id(None), close=True)
-                if head is None:
-                    return await wire.part(linger=False)
-                if head.websocket:
-                    go_on = await self._socket(wire, head, peer)
-                else:
-                    go_on = await self._request(wire, head, peer, tasks)
-                if not go_on:
-                    return None
-                pending = None
+            while await self._request(wire, head, peer, tasks):
+                found = await wire.read_head(first=False)
+                if found is None or found.websocket:
+                    return found
+                head = found
+        return None
 
     async def _request(self, wire: Wire, head: Head, peer: str, tasks: TaskGroup) -> bool:
         """Answer one request; whether the connection goes on."""
@@ -303,8 +311,8 @@ class Door:
             return Refused(405, headers=[(b"allow", b"GET")])
         return Refused(426, headers=[(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")])
 
-    async def _socket(self, wire: Wire, head: Head, peer: str) -> bool:
-        """Serve one WebSocket to its end; True if it was refused and the connection goes on."""
+    async def _open(self, wire: Wire, head: Head, peer: str) -> Opened | None:
+        """Answer a WebSocket's handshake; None if it was refused."""
         visit = self._visit(wire, head, peer)
         endpoint = self._sockets.find(head.path)
         try:
@@ -319,8 +327,14 @@ class Door:
         except Refused as refused:
             close = not head.keep_alive or head.has_body or wire.closing
             await self._refuse(wire, head, refused, visit.request_id, close=close)
-            return not close
-        self._wires.discard(wire)  # from here on its outlet is what shuts it down
+            return None
+        try:
+            with trio.fail_after(self._settings.ws_handshake_timeout):
+                protocol = endpoint.subprotocol(admission)
+                await wire.send(acceptance(key, protocol, visit.request_id))
+        except BaseException:
+            endpoint.abandon(admission)
+            raise
         outlet = Outlet(
             wire.line,
             self._spawn,
@@ -330,14 +344,11 @@ class Door:
             frame_limit=self._settings.ws_frame_limit,
             ahead=wire.take_ahead(),
         )
-        self._outlets.add(outlet)
-        try:
-            if self._stop.is_set():
-                outlet.hurry(self._settings.shutdown_send_timeout)
-            await serve_socket(endpoint, admission, outlet, head, key, visit.request_id, self._settings)
-        finally:
-            self._outlets.discard(outlet)
-        return False
+        self._outlets.add(outlet)  # from here on it is what shuts the connection down
+        if self._stop.is_set():
+            outlet.hurry(self._settings.shutdown_send_timeout)
+            outlet.close(1001)
+        return endpoint, admission, outlet, visit.request_id
 
     def _spawn(self, task: Callable[[], Any]) -> None:
         assert self._background is not None
@@ -362,8 +373,6 @@ class Door:
             (b"cache-control", b"no-store"),
             *refused.headers,
         ]
-        if refused.status == 426:
-            close = close or False
         version = head.version if head is not None else "1.1"
         start = self._letterhead.head(refused.status, headers, request_id, version=version, close=close)
         return start, b"" if head is not None and head.method == "HEAD" else body

@@ -52,10 +52,8 @@ class Outlet(trio.abc.HalfCloseableStream):
         "_deadline",
         "_flushed",
         "_flushing",
-        "_gate",
         "_gauge",
         "_grace",
-        "_handshake",
         "_limit",
         "_line",
         "_offset",
@@ -94,8 +92,6 @@ class Outlet(trio.abc.HalfCloseableStream):
         self._flushing = False
         self._flushed: trio.Event | None = None  # made by whoever waits for the flusher to end
         self._scope: trio.CancelScope | None = None  # of the flusher
-        self._handshake = b""
-        self._gate: trio.Event | None = None  # closed while the handshake is being answered
         self._closing = False
         self._peer_done = False  # the peer's Close, or its end, has been read
         self._dead = False
@@ -155,19 +151,6 @@ class Outlet(trio.abc.HalfCloseableStream):
             return
         self.post(rfc6455.close_frame(code, reason))
         self._begin_closing()
-
-    # What the door uses to open it
-
-    def open(self, handshake: bytes) -> None:
-        """Let trio-websocket read this request first; what the client sent behind it waits for `opened`."""
-        self._handshake = handshake
-        self._gate = trio.Event()
-
-    def opened(self) -> None:
-        """The handshake is answered: frames may come."""
-        if self._gate is not None:
-            self._gate.set()
-            self._gate = None
 
     # What the door uses
 
@@ -231,11 +214,6 @@ class Outlet(trio.abc.HalfCloseableStream):
         Raises:
             trio.BrokenResourceError, trio.ClosedResourceError: as the line.
         """
-        if self._handshake:
-            data, self._handshake = self._handshake, b""
-            return data
-        if self._gate is not None:
-            await self._gate.wait()
         data = await self._read(max_bytes or READ_SIZE)
         if self._closing:
             return b""
