@@ -170,6 +170,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     room_ring_messages: Annotated[Count, "recent messages a room keeps in memory for resuming clients"] = 500
     room_ring_bytes: Annotated[Size, "the same in bytes"] = 512 * KiB
     room_members_max: Annotated[Count, "members of one room"] = 20_000
+    rooms_owned_max: Annotated[Count, "rooms one person may own"] = 100
     room_idle: Annotated[Duration, "how long a room without listeners stays in memory"] = 120.0
     room_presence_limit: Annotated[Count, "people online above which a room sums presence up"] = 500
     room_receipts_limit: Annotated[Count, "members above which a room sends no read receipts"] = 100

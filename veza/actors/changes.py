@@ -16,6 +16,7 @@ from veza.actors import rules
 from veza.actors.commands import (
     Delete,
     Edit,
+    Enroll,
     Kick,
     Lift,
     Person,
@@ -77,7 +78,8 @@ def as_refusal(error: BaseException) -> Refused:
 def plan(room: RoomActor, wish: Wish | Enrollment) -> Change:
     """The change that grants the wish; raises Refused where it is not granted."""
     if not isinstance(wish, Wish):
-        return Change(rooms_db.add_members, ([w.person.user_id for w, _ in wish.wishes],), _enrolled)
+        codes = [w.invitation if isinstance(w, Enroll) else None for w, _ in wish.wishes]
+        return Change(rooms_db.add_members, ([w.person.user_id for w, _ in wish.wishes], codes), _enrolled)
     person = wish.person
     if room.room is None:
         raise room_not_found()
@@ -133,6 +135,7 @@ def _moderation(room: RoomActor, wish: Wish) -> Change:
             return Change(rooms_db.sanction, (target, kind, until, reason, person.user_id), _sanctioned)
         case Lift(target=target, kind=kind):
             roster.need(person, rules.MODERATOR, f"lift a {kind}")
+            roster.below(person, target)
             return Change(rooms_db.lift, (target, kind), _lifted)
         case SetRole(target=target, role=role):
             roster.need(person, rules.OWNER, "give roles")

@@ -40,9 +40,13 @@ class Join(Wish, frozen=True, kw_only=True, repr_omit_defaults=True):
 
 
 class Enroll(Wish, frozen=True, kw_only=True):
-    """Become a member without a connection (REST); `invited` opens private rooms. Answers Summary."""
+    """Become a member without a connection (REST). Answers Summary.
+
+    `invited` opens private rooms; so does an `invitation`, which is used up by one in the same transaction.
+    """
 
     invited: bool = False
+    invitation: str | None = None
 
 
 class Quit(Wish, frozen=True, kw_only=True):

@@ -526,7 +526,7 @@ class RoomActor(Actor):
         assert self.room is not None
         if wish.person.user_id in self.roster.members:
             return self.describe(wish.person)
-        if self.room.kind != "public" and not wish.invited:
+        if self.room.kind != "public" and not wish.invited and wish.invitation is None:
             raise room_not_found()
         self.roster.refuse_banned(wish.person.user_id)
         self._enroll_soon(wish, self.context.defer())

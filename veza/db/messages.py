@@ -164,6 +164,43 @@ async def locate(conn: Any, reader: int, message_id: int) -> int | None:
     return None if found is None else int(found)
 
 
+class Place(msgspec.Struct, frozen=True):
+    """The room a message is in, as frames and answers name it."""
+
+    room_id: int
+    kind: str
+    name: str | None
+    people: tuple[int, int] | None
+
+
+_PLACE = "r.id, r.kind, r.name, r.user_low, r.user_high"
+
+
+def _place(values: Any) -> Place:
+    room_id, kind, name, low, high = values
+    return Place(room_id, kind, name, None if low is None else (low, high))
+
+
+async def place(conn: Any, reader: int, message_id: int) -> Place | None:
+    """Like `locate`, with what the room is called."""
+    row = await conn.fetchrow(
+        f"SELECT {_PLACE} FROM messages m JOIN rooms r ON r.id = m.room_id WHERE m.id = $2 AND {READABLE}",
+        reader,
+        message_id,
+    )
+    return None if row is None else _place(row)
+
+
+async def shown(conn: Any, reader: int, message_id: int) -> tuple[Message, Place] | None:
+    """One message, if `reader` may see it."""
+    row = await conn.fetchrow(
+        f"SELECT {_COLUMNS}, {_PLACE} {_FROM} JOIN rooms r ON r.id = m.room_id WHERE m.id = $2 AND {READABLE}",
+        reader,
+        message_id,
+    )
+    return None if row is None else (_message(list(row)[:-5]), _place(list(row)[-5:]))
+
+
 async def find(conn: Any, room_id: int, message_id: int) -> Message | None:
     row = await conn.fetchrow(
         f"SELECT {_COLUMNS} {_FROM} WHERE m.room_id = $1 AND m.id = $2", room_id, message_id
@@ -291,16 +328,18 @@ async def pin(
     return (after, True, False) if after is not None else None
 
 
-async def pins(conn: Any, reader: int, room_id: int) -> list[Message] | None:
+async def pins(conn: Any, reader: int, room_id: int) -> tuple[list[Message], Place] | None:
     """The room's pinned messages, the newest pin first; None where `reader` may not look."""
-    may = await conn.fetchval(f"SELECT true FROM rooms r WHERE r.id = $2 AND {READABLE}", reader, room_id)
-    if may is None:
+    room = await conn.fetchrow(
+        f"SELECT {_PLACE} FROM rooms r WHERE r.id = $2 AND {READABLE}", reader, room_id
+    )
+    if room is None:
         return None
     rows = await conn.fetch(
         f"SELECT {_COLUMNS} {_FROM} WHERE m.room_id = $1 AND m.pinned_at IS NOT NULL ORDER BY m.pinned_at DESC",
         room_id,
     )
-    return [_message(row) for row in rows]
+    return [_message(row) for row in rows], _place(room)
 
 
 async def search(

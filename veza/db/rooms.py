@@ -100,6 +100,17 @@ async def create(conn: Any, owner_id: int, kind: str, name: str, description: st
     return _room(await conn.fetchrow(f"SELECT {_COLUMNS} FROM rooms r WHERE r.id = $1", room_id))
 
 
+async def create_within(
+    conn: Any, most: int, owner_id: int, kind: str, name: str, description: str | None
+) -> Room | None:
+    """`create`, but None where the owner has `most` rooms already. His row is held, so that rooms count in turn."""
+    await conn.execute("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE", owner_id)
+    owned = await conn.fetchval(
+        "SELECT count(*) FROM room_members WHERE user_id = $1 AND role = 'owner'", owner_id
+    )
+    return None if owned >= most else await create(conn, owner_id, kind, name, description)
+
+
 async def direct(conn: Any, one: int, other: int) -> int | None:
     """The conversation of two people, made on first use; None where either does not exist or is not active."""
     low, high = sorted((one, other))
@@ -153,9 +164,17 @@ async def _recount(conn: Any, room_id: int, by: int) -> None:
         await conn.execute("UPDATE rooms SET member_count = member_count + $2 WHERE id = $1", room_id, by)
 
 
-async def add_members(conn: Any, room_id: int, user_ids: Sequence[int]) -> list[Member]:
-    """Make people members; the new ones and those who were already come back alike. Read up to now from the start."""
+async def add_members(
+    conn: Any, room_id: int, user_ids: Sequence[int], codes: Sequence[str | None] = ()
+) -> list[Member]:
+    """Make people members; the new ones and those who were already come back alike. Read up to now from the start.
+
+    Who comes with an invitation code (`codes`, one for each, None for who needs none) uses it up by one, unless a
+    member already; who comes with one that is no good stays outside.
+    """
     await conn.execute("SELECT 1 FROM rooms WHERE id = $1 FOR NO KEY UPDATE", room_id)
+    if any(codes):
+        user_ids = await _let_in(conn, room_id, user_ids, codes)
     added = await conn.fetch(
         "INSERT INTO room_members (room_id, user_id, last_read_seq)"
         " SELECT r.id, u, r.last_seq FROM rooms r, unnest($2::bigint[]) AS u WHERE r.id = $1"
@@ -171,6 +190,22 @@ async def add_members(conn: Any, room_id: int, user_ids: Sequence[int]) -> list[
         list(user_ids),
     )
     return [Member(*row) for row in rows]
+
+
+async def _let_in(conn: Any, room_id: int, user_ids: Sequence[int], codes: Sequence[str | None]) -> list[int]:
+    """Those of them who need no invitation, or whose invitation was good."""
+    rows = await conn.fetch(
+        "SELECT user_id FROM room_members WHERE room_id = $1 AND user_id = ANY ($2::bigint[])",
+        room_id,
+        list(user_ids),
+    )
+    inside = {int(row[0]) for row in rows} | {
+        u for u, code in zip(user_ids, codes, strict=True) if code is None
+    }
+    for user_id, code in zip(user_ids, codes, strict=True):
+        if user_id not in inside and code is not None and await redeem(conn, user_id, code) == room_id:
+            inside.add(user_id)
+    return [user_id for user_id in user_ids if user_id in inside]
 
 
 async def remove_member(conn: Any, room_id: int, user_id: int) -> bool:
@@ -283,6 +318,18 @@ async def invite(
         uses,
         expires_at,
     )
+
+
+async def invited_to(conn: Any, user_id: int, code: str) -> int | None:
+    """The room an invitation is for: if `user_id` could use it now, or belongs to the room already."""
+    room_id = await conn.fetchval(
+        "SELECT i.room_id FROM room_invites i WHERE i.code = $1 AND ((i.for_user_id IS NULL OR i.for_user_id = $2)"
+        " AND (i.uses_left IS NULL OR i.uses_left > 0) AND (i.expires_at IS NULL OR i.expires_at > now())"
+        " OR EXISTS (SELECT 1 FROM room_members m WHERE m.room_id = i.room_id AND m.user_id = $2))",
+        code,
+        user_id,
+    )
+    return None if room_id is None else int(room_id)
 
 
 async def redeem(conn: Any, user_id: int, code: str) -> int | None:

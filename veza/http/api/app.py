@@ -22,7 +22,11 @@ from veza import log
 from veza.http.api import openapi
 from veza.http.api.access import address, identify
 from veza.http.api.auth import auth
+from veza.http.api.conversations import letters
 from veza.http.api.envelope import INTERNAL, ApiError, failure, rate_limited, translate
+from veza.http.api.messages import chat_messages
+from veza.http.api.moderation import moderation
+from veza.http.api.rooms import chat_rooms
 from veza.http.api.services import Services, services
 from veza.http.api.system import system
 from veza.http.api.users import people
@@ -46,6 +50,10 @@ _CODES: Final[dict[int, tuple[str, str]]] = {
 TAGS: Final = [
     ("auth", "Accounts, logins, sessions"),
     ("users", "People"),
+    ("rooms", "Rooms, coming and going"),
+    ("moderation", "Members, roles, mutes and bans of a room"),
+    ("messages", "What is said"),
+    ("conversations", "Private letters, and what waits to be read"),
     ("system", "The server itself"),
 ]
 
@@ -76,7 +84,7 @@ def create_app(services: Services) -> QuartTrio:
     app.after_request(_after)
     app.register_error_handler(Exception, _failed)
     openapi.extension(TAGS).init_app(app)
-    for blueprint in (auth, people):
+    for blueprint in (auth, people, chat_rooms, moderation, chat_messages, letters):
         app.register_blueprint(blueprint, url_prefix=BASE + (blueprint.url_prefix or ""))
     app.register_blueprint(system)
     return app

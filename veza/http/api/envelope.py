@@ -124,9 +124,15 @@ def created(data: Any, *, message: str | None = None, location: str | None = Non
     return ok(data, message=message, status=201, headers={"Location": location} if location else None)
 
 
-def page_meta(page: int, limit: int, total: int) -> Meta:
+def page_meta(page: int, limit: int, total: int, next_cursor: str | None = None) -> Meta:
     """`meta` of a numbered page."""
-    return Meta(page=page, per_page=limit, total=total, total_pages=max(0, -(-total // limit)))
+    return Meta(
+        page=page,
+        per_page=limit,
+        total=total,
+        total_pages=max(0, -(-total // limit)),
+        next_cursor=next_cursor,
+    )
 
 
 def failure(error: ApiError) -> Response:

@@ -38,6 +38,7 @@ class Services:
     metrics: Metrics
     origins: Origins
     rest_rates: Buckets
+    message_rates: Buckets  # shared with the sockets: more ways in give no more words
     mail_rates: Buckets
     logins: LoginGuard
     system: Any = None  # the actors' System, for inspection
@@ -79,6 +80,9 @@ def assemble(
         metrics=metrics,
         origins=Origins(settings.allowed_origins, settings.public_url),
         rest_rates=Buckets(settings.rate_rest_per_minute / 60, settings.rate_rest_burst, clock=clock),
+        message_rates=Buckets(
+            settings.rate_messages_per_minute / 60, settings.rate_messages_burst, clock=clock
+        ),
         mail_rates=Buckets(3 / 3600, 3, clock=clock),
         logins=LoginGuard(settings.rate_login_per_minute, clock=clock),
         system=system,
