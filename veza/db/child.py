@@ -105,15 +105,17 @@ def main() -> None:
     if order["account"] is not None:
         uid, gid = order["account"]
         become(kernel, uid, gid, order["paths"])
-    # After the change of user, which clears it. SIGINT is PostgreSQL's fast shutdown: nothing to recover afterwards.
-    if not kernel.prctl(PR_SET_PDEATHSIG, signal.SIGINT) and order["lifeline"] is not None:
+    # SIGINT is PostgreSQL's fast shutdown: nothing to recover afterwards.
+    lifeline = order["lifeline"]
+    if lifeline is None:
+        kernel.prctl(PR_SET_PDEATHSIG, signal.SIGINT)  # after the change of user, which clears it
+    else:
         postmaster = os.getpid()
         if os.fork() == 0:
             with contextlib.suppress(OSError):
-                watch(postmaster, order["lifeline"])
+                watch(postmaster, lifeline)
             os._exit(0)
-    if order["lifeline"] is not None:
-        os.close(order["lifeline"])
+        os.close(lifeline)
     if os.getppid() != order["parent"]:
         sys.exit("the process that wanted this is gone")
     # Python ignores SIGPIPE, and an ignored signal stays ignored through exec.

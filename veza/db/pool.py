@@ -244,7 +244,8 @@ class _Connections:
         conn.add_termination_listener(self._forget)
         self._failure = None
         if not self.healthy:
-            log.info("connected to the database")
+            if self.lost:
+                log.info("the database is back")
             self.healthy = True
         self.release(conn)
 
