@@ -33,7 +33,7 @@ class Cluster:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._runner = asyncio.Runner()
+        self._runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)  # not trio-asyncio's
         self._admin: Any = self._run(self._connect, url)
         self._names = (f"veza_test_{os.getpid()}_{number}" for number in itertools.count())
         self._template: str | None = None
