@@ -19,6 +19,7 @@ import trio
 from veza import __version__, log
 from veza.actors.kernel import ActorError, Ref, System, open_system
 from veza.actors.ledger import Balance, Books, LedgerActor
+from veza.actors.people import PeopleActor, follow
 from veza.actors.presence import PresenceActor, Present, Statistics
 from veza.actors.rooms import Rooms
 from veza.config import Settings
@@ -50,6 +51,7 @@ class Core:
     ledger: Ref
     presence: Ref
     rooms: Rooms
+    people: Ref
     books: Books
     closing: trio.Event
 
@@ -92,8 +94,9 @@ async def open_core(settings: Settings, db: Database) -> AsyncIterator[Core]:
             "ledger", make_ledger, carry=lambda: books, capacity=LedgerActor.mailbox_capacity, critical=True
         )
         rooms = Rooms(system, db=db, ledger=ledger, presence=presence, settings=settings)
+        people = platform.ensure("people", partial(PeopleActor, db, presence, rooms), carry=set)
         try:
-            yield Core(settings, db, system, ledger, presence, rooms, books, closing)
+            yield Core(settings, db, system, ledger, presence, rooms, people, books, closing)
         finally:
             closing.set()
 
@@ -137,7 +140,9 @@ async def open_server(
             rooms=core.rooms,
             presence=core.presence,
             origins=services.origins,
+            messages=services.message_rates,
         )
+        follow(services.registry, core.people)
         _measure(services.metrics, core, chat)
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(chat.sweep)

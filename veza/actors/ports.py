@@ -28,16 +28,37 @@ class Outlet(Protocol):
 
 
 class Connection:
-    """One socket as the actors know it: who it is and where its bytes go. Compared by identity."""
+    """One socket as the actors know it: who it is and where its bytes go. Compared by identity.
 
-    __slots__ = ("__weakref__", "id", "invisible", "outlet", "seen_change", "sid", "user_id", "username")
+    Presence keeps name and platform role as they are now; whoever needs them asks here each time.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "id",
+        "invisible",
+        "outlet",
+        "role",
+        "seen_change",
+        "sid",
+        "user_id",
+        "username",
+    )
 
     def __init__(
-        self, id: str, user_id: int, username: str, outlet: Outlet, sid: str = "", invisible: bool = False
+        self,
+        id: str,
+        user_id: int,
+        username: str,
+        outlet: Outlet,
+        sid: str = "",
+        invisible: bool = False,
+        role: str = "user",
     ) -> None:
         self.id = id
         self.user_id = user_id
         self.username = username
+        self.role = role
         self.outlet = outlet
         self.sid = sid
         self.invisible = invisible

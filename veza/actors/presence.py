@@ -68,10 +68,11 @@ class SetPresence(msgspec.Struct, frozen=True):
 
 
 class Named(msgspec.Struct, frozen=True):
-    """Somebody has another name."""
+    """Somebody's name and platform role as they are now."""
 
     user_id: int
     username: str
+    role: str
 
 
 class Deliver(msgspec.Struct, frozen=True):
@@ -169,8 +170,8 @@ class PresenceActor(Actor):
                     person.rooms.discard(room)
             case SetPresence():
                 self._set(message)
-            case Named(user_id=user_id, username=username):
-                self._rename(user_id, username)
+            case Named():
+                self._rename(message)
             case Deliver(user_ids=user_ids, blob=blob):
                 for user_id in user_ids:
                     if (person := self.present.people.get(user_id)) is not None:
@@ -293,13 +294,14 @@ class PresenceActor(Actor):
             for room in person.rooms:
                 room.answer(PresenceChanged(user_id, person.username, invisible, blob, change))
 
-    def _rename(self, user_id: int, username: str) -> None:
-        person = self.present.people.get(user_id)
+    def _rename(self, message: Named) -> None:
+        person = self.present.people.get(message.user_id)
         if person is None:
             return
-        person.username = username
+        person.username = message.username
         for connection in person.connections:
-            connection.username = username
+            connection.username = message.username
+            connection.role = message.role
 
     def _close(self, message: CloseAll) -> None:
         person = self.present.people.get(message.user_id)

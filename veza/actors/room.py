@@ -182,6 +182,8 @@ class RoomActor(Actor):
     # Life --------------------------------------------------------------------------------------------
 
     async def started(self) -> None:
+        if self.directory is not None:
+            self.directory.show(self)
         carried: Carried = self.context.carried
         self.fanout = Fanout(carried.subscribers, self.settings.fanout_max_wait, self.tally)
         try:
@@ -209,8 +211,6 @@ class RoomActor(Actor):
         for subscriber in self.fanout.subscribers.values():
             self._count_in(subscriber.connection)
         self.room = room
-        if self.directory is not None:
-            self.directory.show(self)
         for connection in newcomers:
             await self._enter(connection)
 
@@ -350,6 +350,8 @@ class RoomActor(Actor):
                 self._presence(message)
             case Renamed(user_id=user_id, username=username):
                 self.roster.rename(user_id, username)
+                if user_id in self.online:
+                    self.online[user_id] = username
             case Blocked(blocker_id=blocker, blocked_id=blocked, on=on):
                 (self.blocks.add if on else self.blocks.discard)((blocker, blocked))
             case Expelled(user_id=user_id):
@@ -885,10 +887,16 @@ class RoomActor(Actor):
         elif wish.connection is not None:
             self._refuse(wish.connection, wish.ref, refusal)
 
-    def glance(self, user_id: int) -> Glance:
-        """For lists, which must not wait for a mailbox. Reads only, in one step."""
+    def glance(self, user_id: int) -> Glance | None:
+        """For lists, which must not wait for a mailbox. Reads only, in one step; None until it has loaded."""
+        if self.room is None:
+            return None
         member = self.roster.members.get(user_id)
         return Glance(len(self.online), member.last_read_seq if member is not None else 0)
+
+    def concerns(self, user_id: int) -> bool:
+        """Does the room know this person, or may it be reading about him just now?"""
+        return self.room is None or user_id in self.roster.members
 
     def renamed(self) -> None:
         """The name is another one, or nobody's: what was remembered of it is wrong from here on."""

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from functools import partial
 from typing import Any
 
+from veza.actors.commands import Renamed
 from veza.actors.errors import INVALID_FORMAT, Refused, room_not_found, unavailable, user_not_found
 from veza.actors.fanout import Carried, Tally
 from veza.actors.kernel import ActorStopped, Ref, System
@@ -123,8 +124,14 @@ class Rooms:
         room = self._shown.get(room_id)
         return None if room is None else room.glance(user_id)
 
+    def person_renamed(self, user_id: int, username: str) -> None:
+        """Tell the running rooms that know this person."""
+        for room_id, room in self._shown.items():
+            if room.concerns(user_id) and (ref := self._supervisor.get(room_id)) is not None:
+                ref.answer(Renamed(user_id, username))
+
     def show(self, room: RoomActor) -> None:
-        """The room runs (again)."""
+        """The room begins to run (again); it has not loaded yet."""
         self._shown[room.room_id] = room
 
     def hide(self, room: RoomActor) -> None:

@@ -108,7 +108,7 @@ class SessionActor(Actor):
         decode: Decode,
     ) -> None:
         self.connection = connection
-        self.person = person
+        self._person = person
         self.expires_at = expires_at
         self.joined: set[int] = set()
         self._rooms = rooms
@@ -119,6 +119,14 @@ class SessionActor(Actor):
         self._decode = decode
         self._refusals = 0
         self._refusals_since = 0.0
+
+    @property
+    def person(self) -> Person:
+        """Who speaks, under the name and role of this moment."""
+        person, connection = self._person, self.connection
+        if person.username != connection.username or person.role != connection.role:
+            person = self._person = Person(connection.user_id, connection.username, connection.role)
+        return person
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -225,7 +233,7 @@ class SessionActor(Actor):
             case r.SetPresence():
                 await self._set_presence(request)
             case r.Auth(token=token):
-                await self._renew(token)
+                await self._renew(token, ref)
             case _:
                 await self._change(request, ref)
 
@@ -340,13 +348,16 @@ class SessionActor(Actor):
             raise unavailable() from None
         await self._presence.tell(SetPresence(self.person.user_id, request.status, text or None))
 
-    async def _renew(self, token: str) -> None:
+    async def _renew(self, token: str, ref: str | None) -> None:
         fresh = await self._authenticate(token)
         if fresh.user_id != self.person.user_id:
             raise Refused(AUTH_FAILED, "This token is somebody else's.")
         self.expires_at = fresh.expires_at
         self.connection.sid = fresh.sid
-        self._post("auth_ok", {"expires_at": datetime.fromtimestamp(fresh.expires_at, UTC)})
+        # Once more under its new session: a revocation in between looked for the socket under the old one.
+        await self._authenticate(token)
+        ends = {"expires_at": datetime.fromtimestamp(fresh.expires_at, UTC)}
+        self._post("auth_ok", ends if ref is None else {**ends, "ref": ref})
 
     def expire_if_due(self, at: float) -> None:
         """Close with 4001 once the token has ended (`at`: Unix seconds now)."""

@@ -7,6 +7,7 @@ person himself or an admin; everybody else gets a `Profile`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -158,6 +159,21 @@ async def by_username(conn: Any, username: str) -> User | None:
         f"SELECT {USER_COLUMNS} FROM users u WHERE lower(u.username) = lower($1)", username
     )
     return User(*row) if row else None
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What sockets and rooms know of a person."""
+
+    user_id: int
+    username: str
+    role: str
+
+
+async def standings(conn: Any, user_ids: Sequence[int]) -> list[Standing]:
+    rows = await conn.fetch(
+        "SELECT id, username, role FROM users WHERE id = ANY ($1::bigint[])", list(user_ids)
+    )
+    return [Standing(*row) for row in rows]
 
 
 async def profile(conn: Any, user_id: int) -> Profile | None:

@@ -14,6 +14,7 @@ import trio
 from tests.api.conftest import SECRET, Api, Clock, Person
 from veza import app
 from veza.actors import commands
+from veza.actors.people import follow
 from veza.actors.ports import Connection
 from veza.actors.presence import Connected, Disconnected
 from veza.config import Settings
@@ -133,4 +134,5 @@ async def api(core: app.Core, settings: Settings, clock: Clock) -> AsyncIterator
             rooms=core.rooms,
             presence=core.presence,
         )
+        follow(services.registry, core.people)
         yield Api(create_app(services), services)

@@ -32,7 +32,9 @@ async def test_a_room_from_its_making_to_its_end(api: Api) -> None:
     found = await api.get("/chat/search?q=hi", token=alice.token)
     assert [m["id"] for m in found.data["messages"]] == [said.data["id"]]
     assert (await api.post(f"/chat/dm/{bob.id}", {"content": "psst"}, token=alice.token)).status == 201
-    assert (await api.get("/chat/conversations", token=bob.token)).data["conversations"][0]["unread_count"] == 1
+    assert (await api.get("/chat/conversations", token=bob.token)).data["conversations"][0][
+        "unread_count"
+    ] == 1
     assert (await api.delete("/chat/rooms/Jazz", token=bob.token)).status == 403
     assert (await api.delete("/chat/rooms/Jazz", token=alice.token)).status == 200
     assert (await api.get("/chat/rooms/Jazz", token=alice.token)).status == 404

@@ -148,6 +148,7 @@ class ChatSockets:
         rooms: Rooms,
         presence: Ref,
         origins: Origins,
+        messages: Buckets | None = None,
     ) -> None:
         self._settings = settings
         self._db = db
@@ -158,7 +159,10 @@ class ChatSockets:
         self._gate = Gate(settings.ws_connections_per_user, settings.ws_connections_per_ip)
         self._supervisor = system.supervisor("sessions")
         self._limits = Limits(
-            Buckets(settings.rate_messages_per_minute / 60, settings.rate_messages_burst),
+            # Not `or`: buckets nobody has used yet are empty, and an empty thing counts as false.
+            Buckets(settings.rate_messages_per_minute / 60, settings.rate_messages_burst)
+            if messages is None
+            else messages,
             Buckets(settings.rate_frames_per_second, settings.rate_frames_burst),
             settings.abuse_refusals,
             settings.abuse_window,
@@ -192,7 +196,12 @@ class ChatSockets:
         """One socket's life."""
         identity = admission.identity
         connection = Connection(
-            secrets.token_hex(8), identity.user_id, identity.username, outlet, identity.sid
+            secrets.token_hex(8),
+            identity.user_id,
+            identity.username,
+            outlet,
+            identity.sid,
+            role=identity.role,
         )
         actor = SessionActor(
             connection,
@@ -208,7 +217,8 @@ class ChatSockets:
         try:
             await self._welcome(connection)
             # Known to presence first, confirmed then: a revocation in between closes it one way or the other.
-            await self._registry.confirm(identity)
+            confirmed = await self._registry.confirm(identity)
+            connection.username, connection.role = confirmed.username, confirmed.role
             self._sessions[actor] = trio.current_time() + self._settings.ws_ping_interval
             self.opened += 1
             with self._supervisor.attach(connection.id, actor) as slot:
@@ -229,7 +239,6 @@ class ChatSockets:
                 with contextlib.suppress(ActorStopped):
                     await actor.leave_all()
                     await self._presence.tell(Disconnected(connection))
-            self.abandon(admission)
 
     async def _read(self, ws: WebSocketConnection, outlet: Outlet, slot: Any) -> None:
         while True:
