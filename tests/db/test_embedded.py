@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import trio
 
-from veza.db import embedded as module
-from veza.db.embedded import EmbeddedPostgres, embedded_url, programs, run_embedded
+from veza.db.cluster import Credentials, programs, url_of, write_private
+from veza.db.embedded import EmbeddedPostgres, embedded_url, run_embedded
 from veza.db.errors import (
     DataDirectoryInUse,
     DataDirectoryUnusable,
@@ -153,11 +153,11 @@ async def test_it_is_private_and_durable(ready: Path) -> None:
             # The program's role is no superuser: SQL that somebody smuggled in could not read the machine's files.
             sql = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
             assert await with_connection(server.url, value, sql) is False
-            secrets = module.Credentials("wrong", "wrong")
+            secrets = Credentials("wrong", "wrong")
             for superuser in (True, False):
                 with pytest.raises(Unavailable, match="password"):
                     await with_connection(
-                        module.url_of(server.socket, "veza", secrets, superuser=superuser), value, "SELECT 1"
+                        url_of(server.socket, "veza", secrets, superuser=superuser), value, "SELECT 1"
                     )
             hba = (server.pgdata / "pg_hba.conf").read_text()
             methods = {line.split()[-1] for line in hba.splitlines() if line and not line.startswith("#")}
@@ -273,7 +273,7 @@ async def test_a_path_too_long_for_a_socket_is_no_problem(tmp_path: Path) -> Non
         assert not socket.exists()
         # A killed owner leaves its directory for sockets behind; the next start removes it.
         async with owner(data) as (process, pid):
-            left = Path(module.EmbeddedPostgres(data)._read_address().socket)  # type: ignore[union-attr]
+            left = Path(EmbeddedPostgres(data)._read_address().socket)  # type: ignore[union-attr]
             process.kill()
             await until(lambda: not alive(pid))
         assert await trio.Path(left).exists()
@@ -461,7 +461,7 @@ async def test_lost_passwords_and_other_versions_are_told(ready: Path) -> None:
             with pytest.raises(EmbeddedFailed, match=r"database\.json"):
                 await EmbeddedPostgres(ready).start()
         finally:
-            module.write_private(file, content)
+            write_private(file, content)
         version = ready / "postgres/data/PG_VERSION"
         try:
             version.write_text("12\n")

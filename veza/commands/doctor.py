@@ -156,7 +156,7 @@ def database(settings: Settings) -> Findings:
         if settings.database_url is not None:
             yield from _asked(settings.database_url)
             return
-        from veza.db.embedded import programs
+        from veza.db.cluster import programs
 
         programs()
         if not _server_runs(settings):

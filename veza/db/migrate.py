@@ -15,8 +15,9 @@ from typing import Final
 import msgspec
 import structlog
 
+from veza.db.connections import Connection
 from veza.db.errors import SchemaMismatch
-from veza.db.pool import Connection, with_connection
+from veza.db.pool import with_connection
 
 log = structlog.get_logger("veza.db.migrate")
 
