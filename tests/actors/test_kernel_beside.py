@@ -1,5 +1,6 @@
 """What runs beside an actor, or without a task: jobs, timers, the clock, and inline actors."""
 
+import random
 import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
@@ -175,6 +176,7 @@ def test_the_clock_rings_each_alarm_once_at_its_time_unless_cancelled(
 
     async def main() -> None:
         clock = Clock()
+        clock.SWEEP = 3
         async with trio.open_nursery() as nursery:
             nursery.start_soon(clock.run)
 
@@ -183,7 +185,11 @@ def test_the_clock_rings_each_alarm_once_at_its_time_unless_cancelled(
                 alarm.cancel()
 
             for number, (due, cancelled) in enumerate(alarms):
-                alarm = clock.schedule(due, lambda number=number: rung.append((number, trio.current_time())))
+
+                def ring(number: int = number) -> None:
+                    rung.append((number, trio.current_time()))
+
+                alarm = clock.schedule(due, ring)
                 if cancelled is not None:
                     nursery.start_soon(cancel, alarm, cancelled)
             await trio.sleep(100)
@@ -197,6 +203,20 @@ def test_the_clock_rings_each_alarm_once_at_its_time_unless_cancelled(
     }
     assert {n: pytest.approx(at, abs=0.1) for n, at in rung} == expected
     assert len(rung) == len(expected)
+
+
+async def test_alarms_keep_their_order_when_most_of_them_are_swept_out() -> None:
+    rung: list[int] = []
+    clock = Clock()
+    dues = random.Random(1).sample(range(1000), 1000)
+    alarms = {due: clock.schedule(due, lambda due=due: rung.append(due)) for due in dues}  # type: ignore[misc]
+    for due in dues[:700]:
+        alarms[due].cancel()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(clock.run)
+        await trio.sleep(1001)
+        nursery.cancel_scope.cancel()
+    assert rung == sorted(dues[700:])
 
 
 async def test_cancelled_alarms_do_not_pile_up() -> None:

@@ -339,13 +339,13 @@ async def test_a_wanted_restart_keeps_everything_and_counts_no_failure(system: S
     await ref.tell(gate)
     await gate.entered.wait()
     await ref.tell("mail")
-    ref.answer("lane")
+    ref.answer(lambda actor: actor.seen.append(f"lane, by incarnation {actor.context.restarted}"))
     rooms.restart("a")
     begun = trio.current_time()
     gate.open()
     assert await ref.ask("end") == "end"
     assert trio.current_time() == begun
-    assert seen == ["lane", "mail", "end"]
+    assert seen == ["lane, by incarnation 1", "mail", "end"]
     assert len(made) == 2
     info = system.inspect("rooms/a")
     assert (info.failures, info.restarts) == (0, 1)
@@ -411,6 +411,7 @@ async def test_the_log_of_a_crash_holds_types_ids_and_sizes_and_nothing_private(
 async def test_an_actor_does_not_inherit_its_starters_context(system: System) -> None:
     """Whoever happens to need a room first must not leave his request id in all its log lines."""
     rooms = system.supervisor("rooms")
+    await wait_all_tasks_blocked()
     structlog.contextvars.bind_contextvars(request_id="of the first")
     try:
         ref = rooms.ensure("a", Puppet)

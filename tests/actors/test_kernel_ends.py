@@ -322,6 +322,22 @@ async def test_stop_past_its_time_cancels_handler_and_jobs_and_tells_the_askers(
     assert await rooms.ensure("a", quiet(seen)).ask(1) == 1
 
 
+async def test_what_is_said_while_everything_is_cancelled_does_no_harm(system: System) -> None:
+    """A cancelled job still sends its actor something, which was itself cancelled while it had nothing to do."""
+    rooms = system.supervisor("rooms")
+    ref = rooms.ensure("a", quiet([]))
+
+    async def says_goodbye() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ref.answer("goodbye")
+
+    await ref.ask(lambda actor: actor.context.job(says_goodbye, then=lambda _: "result"))
+    assert not await rooms.stop("a", timeout=1)
+    assert await rooms.ensure("a", quiet([])).ask(1) == 1
+
+
 async def test_a_stop_with_no_time_at_all_still_ends(system: System) -> None:
     rooms = system.supervisor("rooms")
     ref = rooms.ensure("a", quiet([]))

@@ -9,7 +9,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.actors.puppet import Gate, Puppet, crash
+from tests.actors.puppet import Gate, Puppet, crash, refuse
 from veza.actors.kernel import ActorInfo, NoSuchActor, Restarts, System, open_system
 from veza.actors.kernel.records import Meter
 
@@ -151,7 +151,7 @@ async def test_only_the_last_failures_are_kept(system: System) -> None:
     rooms = system.supervisor("rooms", restarts=Restarts(limit=1000, window=1, first=1))
     ref = rooms.ensure("a", Puppet)
     for number in range(12):
-        await ref.tell(crash if number % 2 else lambda actor: {}["missing"])
+        await ref.tell(crash if number % 2 else refuse(KeyError()))
         await trio.sleep(10)
     failures = system.inspect("rooms/a").last_failures
     assert [failure.error for failure in failures] == ["ValueError", *["KeyError", "ValueError"] * 2]
@@ -169,6 +169,15 @@ def test_times_are_those_of_the_messages(nanoseconds: list[int]) -> None:
     # The smallest value that at most one in a hundred exceeds; the histogram overstates it by less than an eighth.
     exact = sorted(nanoseconds)[len(nanoseconds) - 1 - len(nanoseconds) // 100] / 1e6
     assert exact <= times.p99 <= exact * 1.125 + 2e-6
+
+
+@pytest.mark.parametrize(("slow", "p99"), [(15, 100), (11, 100), (10, 1), (5, 1), (0, 1)])
+def test_p99_is_what_one_in_a_hundred_exceeds(slow: int, p99: int) -> None:
+    meter = Meter()
+    for number in range(1000):
+        meter.record(100_000_000 if number < slow else 1_000_000)
+    times = meter.times()
+    assert times is not None and times.p99 == pytest.approx(p99, rel=0.125)
 
 
 def test_p99_speaks_of_recent_messages() -> None:

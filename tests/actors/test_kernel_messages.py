@@ -441,6 +441,24 @@ async def test_asking_in_several_tasks_of_one_handler_is_seen(system: System) ->
     assert system.inspect(b.path).last_failures[0].error == "CircularAsk"
 
 
+async def test_the_end_of_one_wait_does_not_hide_another(system: System) -> None:
+    a, _ = puppet(system, "a")
+    b, _ = puppet(system, "b")
+
+    async def later_closes_the_circle(_: Actor) -> None:
+        await trio.sleep(2)
+        await a.ask("circle")
+
+    async def asks_twice(_: Actor) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(b.ask, "answered at once")
+            nursery.start_soon(b.ask, later_closes_the_circle)
+
+    with pytest.raises(ActorCrashed):
+        await a.ask(asks_twice)
+    assert system.inspect(b.path).last_failures[0].error == "CircularAsk"
+
+
 async def test_waiting_for_room_counts_as_waiting(system: System) -> None:
     """a waits for room in b's mailbox; b must not ask a, or both would wait for ever."""
     a, _ = puppet(system, "a")

@@ -27,7 +27,7 @@ class Clock:
     """Calls plain functions at their time. They must not block and must not raise."""
 
     # Cancelled alarms stay in the heap until due; beyond this many, and half of the heap, they are swept out.
-    SWEEP = 64
+    SWEEP: int = 64
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Alarm]] = []

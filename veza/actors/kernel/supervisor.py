@@ -76,6 +76,10 @@ class Supervisor:
 
     # Children
 
+    def keys(self) -> list[Hashable]:
+        """Those of its children now."""
+        return list(self._children)
+
     def get(self, key: Hashable) -> Ref | None:
         """The child that has this key now."""
         slot = self._children.get(key)
