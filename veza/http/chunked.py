@@ -8,6 +8,7 @@ import re
 from typing import Final
 
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,13})([ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_SIZE_START: Final = re.compile(rb"[0-9A-Fa-f]{1,13}[ \t]*(;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*")
 LINE_LIMIT: Final = 4096
 TRAILERS_LIMIT: Final = 8192
@@ -81,7 +82,7 @@ class Dechunker:
     def _check_held(self) -> None:
         if len(self._held) > LINE_LIMIT:
             raise ChunkError("a line is too long")
-        if self._phase == "size" and not _SIZE.fullmatch(self._held.removesuffix(b"\r")):
+        if self._phase == "size" and not _SIZE_START.fullmatch(self._held.removesuffix(b"\r")):
             raise ChunkError("a chunk has no size")
 
     def _line(self, line: bytes) -> None:

@@ -278,7 +278,11 @@ class Door:
         """Answer this request and those behind it; the first that asks for a WebSocket, None at the end."""
         async with TaskGroup() as tasks:
             while await self._request(wire, head, peer, tasks):
-                found = await wire.read_head(first=False)
+                try:
+                    found = await wire.read_head(first=False)
+                except Refused as refused:  # here: the nursery would wrap it
+                    await self._refuse(wire, None, refused, request_id(None), close=True)
+                    return None
                 if found is None or found.websocket:
                     return found
                 head = found

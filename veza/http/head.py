@@ -145,8 +145,10 @@ def parse(raw: bytes) -> Head:
         raise Refused(400)  # bare CR or LF, folded lines: somebody else may read them differently
     if lines > HEADERS_LIMIT + 2:
         raise Refused(431)
-    if version == "1.0":
-        raw = b"%b %b HTTP/1.0%b" % (method.encode(), target, raw[end:])  # Icecast sources say ICE/1.0
+    if not raw.endswith(
+        b" HTTP/%b" % version.encode(), 0, end
+    ):  # ICE/1.0 is read as HTTP/1.0, HTTP/1.7 as HTTP/1.1
+        raw = b"%b %b HTTP/%b%b" % (method.encode(), target, version.encode(), raw[end:])
     fields = _Fields()
     try:
         httptools.HttpRequestParser(fields).feed_data(raw)
