@@ -13,16 +13,10 @@ from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import trio
-from trio_websocket import (
-    ConnectionClosed,
-    ConnectionRejected,
-    ConnectionTimeout,
-    HandshakeError,
-    WebSocketConnection,
-    open_websocket_url,
-)
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from veza.client.errors import ApiError, AuthFailed, ClientError, Closed, ProtocolError, Unreachable
 from veza.client.frames import Frame, Welcome, decode
@@ -113,39 +107,120 @@ class Link:
             pass
 
 
+class _Watched(trio.abc.HalfCloseableStream):
+    """A stream that says when it ended: the library waits for a handshake whose connection is gone."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.ended = trio.Event()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.ended.set()
+            raise
+        if not data:
+            self.ended.set()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.ended.set()
+            raise
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 @asynccontextmanager
 async def open_link(url: str, token: str, verify: Any = True) -> AsyncIterator[Link]:
     """Connect and be welcomed; the connection is closed on the way out. `cut` leaves the block without an error.
 
     Raises:
-        Lost, AuthFailed, Closed, ProtocolError: what became of the attempt.
+        Lost, AuthFailed, Closed, ApiError, ProtocolError: what became of the attempt, or ended the connection.
     """
+    stream = _Watched(await _connected(url, verify))
+    patience = 0.05
     try:
-        async with open_websocket_url(
-            url,
-            ssl_context=_tls(verify) if url.startswith("wss:") else None,
-            extra_headers=[(b"Authorization", b"Bearer " + token.encode())],
-            message_queue_size=64,
-            max_message_size=MESSAGE_LIMIT,
-            connect_timeout=HANDSHAKE_TIMEOUT,
-            disconnect_timeout=CLOSE_TIMEOUT * 2,
-        ) as ws:
-            patience = 0.05
+        async with _rejection_told(), single_error(), trio.open_nursery() as nursery:
+            ws = await _shaken_hands(nursery, stream, url, token)
             try:
-                welcome = await _welcomed(ws)
-                async with single_error(), trio.open_nursery() as nursery:
-                    yield Link(ws, nursery, welcome)
-                    nursery.cancel_scope.cancel()
+                yield Link(ws, nursery, await _welcomed(ws))
                 patience = CLOSE_TIMEOUT
             finally:
-                # Before the library does so, which would wait longer and hide what ended the connection. If we are
-                # cancelled so is the library's reader, and nobody would notice the other side's goodbye.
+                # If we are cancelled so is the library's reader, and nobody would notice the other side's goodbye.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + patience):
                     await ws.aclose()
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def _connected(url: str, verify: Any) -> trio.abc.Stream:
+    parts = urlsplit(url)
+    host, secure = parts.hostname or "", parts.scheme == "wss"
+    port = parts.port or (443 if secure else 80)
+    try:
+        with trio.fail_after(HANDSHAKE_TIMEOUT):
+            if not secure:
+                return await trio.open_tcp_stream(host, port)
+            stream = await trio.open_ssl_over_tcp_stream(
+                host, port, ssl_context=_tls(verify), https_compatible=True
+            )
+            await stream.do_handshake()
+            return stream
+    except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
+        raise Lost(Unreachable(f"{parts.netloc} cannot be reached: {_why(error)}")) from None
+
+
+async def _shaken_hands(nursery: trio.Nursery, stream: _Watched, url: str, token: str) -> WebSocketConnection:
+    parts = urlsplit(url)
+
+    async def give_up(scope: trio.CancelScope) -> None:
+        await stream.ended.wait()
+        scope.cancel()
+
+    with trio.move_on_after(HANDSHAKE_TIMEOUT):
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(give_up, waiting.cancel_scope)
+            ws = await wrap_client_stream(
+                nursery,
+                stream,  # type: ignore[arg-type]  # "an arbitrary stream", its documentation says
+                parts.netloc,
+                parts.path,
+                extra_headers=[(b"Authorization", b"Bearer " + token.encode())],
+                message_queue_size=64,
+                max_message_size=MESSAGE_LIMIT,
+            )
+            waiting.cancel_scope.cancel()
+            return ws
+    reason = "it hung up" if stream.ended.is_set() else "no answer in time"
+    raise Lost(Unreachable(f"{parts.netloc} cannot be reached: {reason}"))
+
+
+@asynccontextmanager
+async def _rejection_told() -> AsyncIterator[None]:
+    """A refused handshake comes out of the library's reader, beside whatever else it caused."""
+    try:
+        yield
     except ConnectionRejected as rejected:
         raise _refused(rejected) from None
-    except (OSError, HandshakeError) as error:
-        raise Lost(Unreachable(f"{_place(url)} cannot be reached: {_why(error)}")) from None
+    except BaseExceptionGroup as group:
+        rejections = group.subgroup(ConnectionRejected)
+        if rejections is None:
+            raise
+        while isinstance(rejections, BaseExceptionGroup):
+            rejections = rejections.exceptions[0]  # type: ignore[assignment]
+        raise _refused(rejections) from None
 
 
 async def _welcomed(ws: WebSocketConnection) -> Welcome:
@@ -212,12 +287,8 @@ def _tls(verify: Any) -> ssl.SSLContext:
     return context
 
 
-def _place(url: str) -> str:
-    return url.split("/")[2]
-
-
 def _why(error: BaseException) -> str:
-    if isinstance(error, ConnectionTimeout):
+    if isinstance(error, trio.TooSlowError):
         return "no answer in time"
     cause = error
     while cause.__cause__ is not None:

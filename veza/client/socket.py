@@ -16,7 +16,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 import outcome
 import trio
@@ -404,26 +404,31 @@ class ChatSocket:
         delay, renewed = FIRST_DELAY, False
         while self._error is None:
             before = self._connections
+            end: Lost | ClientError
             try:
                 await self._one_connection()
-            except (Lost, ClientError) as end:
+            except (Lost, ClientError) as error:
+                end = error
                 if self._connections > before:  # it stood: begin again with a short delay
                     delay, renewed = FIRST_DELAY, False
-                if isinstance(end, AuthFailed) and not renewed:
-                    end, renewed = await self._renewed(end), True
-                if not isinstance(end, Lost):
-                    return self._end(end)
-                if not self._reconnect or not self._connections:
-                    return self._end(end.error)
-                wait = end.delay
-                if wait is None:
-                    wait = delay * random.uniform(0.5, 1.0)
-                    delay = min(delay * 2, LONGEST_DELAY)
-                self._tell(Reconnecting(reason=str(end), delay=wait))
-                await trio.sleep(wait)
+            if isinstance(end, AuthFailed) and not renewed:
+                renewed = True
+                if (trouble := await self._renewed(end)) is None:
+                    continue
+                end = trouble
+            if not isinstance(end, Lost):
+                return self._end(end)
+            if not self._reconnect or not self._connections:
+                return self._end(end.error)
+            wait = end.delay
+            if wait is None:
+                wait = delay * random.uniform(0.5, 1.0)
+                delay = min(delay * 2, LONGEST_DELAY)
+            self._tell(Reconnecting(reason=str(end), delay=wait))
+            await trio.sleep(wait)
 
-    async def _renewed(self, failed: AuthFailed) -> Lost | ClientError:
-        """What the server's refusal of our token comes to, once we have tried to get another."""
+    async def _renewed(self, failed: AuthFailed) -> Lost | ClientError | None:
+        """Get another token for the one the server refuses; None if that worked, otherwise what it comes to."""
         tokens = self._client.tokens
         if tokens is None or tokens.refresh_token is None:
             return failed
@@ -433,7 +438,7 @@ class ChatSocket:
             return Lost(error)
         except ClientError as error:
             return error
-        return Lost(failed, 0.0)
+        return None
 
     def _end(self, error: ClientError) -> None:
         """No more connections: whoever waits is told, and the iteration ends."""
@@ -444,7 +449,7 @@ class ChatSocket:
             pending.settle(outcome.Error(self._error))
         self._events.close()
 
-    async def _one_connection(self) -> None:
+    async def _one_connection(self) -> NoReturn:
         """Connect, resume, and serve until the connection ends, which is always an error."""
         if self._client.tokens is None:
             raise AuthFailed(401, "AUTH_FAILED", "not logged in")
