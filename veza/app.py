@@ -159,10 +159,13 @@ async def open_server(
         try:
             yield App(core, services, chat, opened)
         finally:
-            core.closing.set()
             with trio.CancelScope(shield=True):
+                opened.stop_accepting()
+                with trio.move_on_after(settings.shutdown_timeout / 3):
+                    await core.rooms.drain()
+                core.closing.set()
                 chat.close_all()
-                await opened.shut()
+                await opened.shut(settings.shutdown_timeout / 2)
             nursery.cancel_scope.cancel()
 
 

@@ -186,6 +186,10 @@ class Expelled(msgspec.Struct, frozen=True):
     user_id: int
 
 
+class Settle(msgspec.Struct, frozen=True):
+    """Ask: deliver what waits, now; all that was told before has been handled when the answer comes."""
+
+
 # Answers.
 
 

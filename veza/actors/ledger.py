@@ -65,6 +65,10 @@ class Balance(msgspec.Struct, frozen=True):
     """Ask: answers the Books, to be read only."""
 
 
+class Emptied(msgspec.Struct, frozen=True):
+    """Ask: answered once every post taken so far is committed or refused."""
+
+
 class Books:
     """What the ledger's slot keeps over a restart: posts that wait, and whether a commit is under way."""
 
@@ -87,6 +91,7 @@ class LedgerActor(Actor):
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._closing = closing
+        self._waiting: list[Reply] = []  # who wants to know when nothing is left
 
     @property
     def books(self) -> Books:
@@ -99,6 +104,9 @@ class LedgerActor(Actor):
                 self._take(message)
             case Balance():
                 return self.books
+            case Emptied():
+                if self.books.committing:
+                    self._waiting.append(self.context.defer())
             case Settled(batch=batch, outcome=outcome):
                 self._settle(batch, outcome)
 
@@ -152,6 +160,10 @@ class LedgerActor(Actor):
                 self._hand_out(refused, [unavailable()] * len(refused))
         if books.gathered:
             self._next()
+        else:
+            waiting, self._waiting = self._waiting, []
+            for reply in waiting:
+                reply.send(None)
 
     def _hand_out(
         self, batch: list[Entry], answers: list[Receipt] | list[Refused] | list[Receipt | Refused]

@@ -31,6 +31,7 @@ from veza.actors.commands import (
     PresenceChanged,
     Renamed,
     Say,
+    Settle,
     Subscribe,
     Summary,
     Typing,
@@ -305,6 +306,8 @@ class RoomActor(Actor):
                     self._reject(entry, refusal)
             case Flush():
                 self._flush_set = False
+            case Settle():
+                await self.fanout.run(self.last_seq, self.last_rev)
             case Typing():
                 self._type(message)
             case TypingExpired(user_id=user_id):

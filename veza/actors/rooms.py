@@ -5,15 +5,27 @@ Rooms start on first use and go when nobody needs them; whoever tells or asks on
 
 from __future__ import annotations
 
+import contextlib
+import math
 import unicodedata
 from collections import OrderedDict
 from functools import partial
 from typing import Any
 
-from veza.actors.commands import Renamed
-from veza.actors.errors import INVALID_FORMAT, Refused, room_not_found, unavailable, user_not_found
+import trio
+
+from veza.actors.commands import Renamed, Say, Settle
+from veza.actors.errors import (
+    INVALID_FORMAT,
+    UNAVAILABLE,
+    Refused,
+    room_not_found,
+    unavailable,
+    user_not_found,
+)
 from veza.actors.fanout import Carried, Tally
-from veza.actors.kernel import ActorStopped, Ref, System
+from veza.actors.kernel import ActorError, ActorStopped, Ref, System
+from veza.actors.ledger import Emptied
 from veza.actors.room import Glance, RoomActor
 from veza.config import Settings
 from veza.db import rooms as rooms_db
@@ -32,6 +44,8 @@ class Rooms:
     ) -> None:
         self._supervisor = system.supervisor("rooms")
         self._db = db
+        self._ledger = ledger
+        self._closing = False
         self.tally = Tally()
         self._make = partial(
             RoomActor,
@@ -63,6 +77,7 @@ class Rooms:
 
     async def tell(self, room_id: int, message: Any) -> None:
         """Tell the room. One that was just going idle is started again."""
+        self._refuse_late(message)
         try:
             await self.ref(room_id).tell(message)
         except ActorStopped:
@@ -70,10 +85,36 @@ class Rooms:
 
     async def ask(self, room_id: int, message: Any, *, timeout: float = 10.0) -> Any:
         """Ask the room; raises Refused, or the kernel's errors where it does not answer."""
+        self._refuse_late(message)
         try:
             return await self.ref(room_id).ask(message, timeout=timeout)
         except ActorStopped:
             return await self.ref(room_id).ask(message, timeout=timeout)
+
+    async def drain(self) -> None:
+        """The server is going: refuse posts from now on; when this returns those before are committed and delivered.
+
+        Cancelled, or where an actor does not answer, some may still be under way.
+        """
+        self._closing = True
+        await self._settle()  # every post told so far is with the ledger
+        with contextlib.suppress(ActorError):
+            await self._ledger.ask(Emptied(), timeout=math.inf)
+        await self._settle()  # and every answer of the ledger has been sent
+
+    async def _settle(self) -> None:
+        async def settle(room: Ref) -> None:
+            with contextlib.suppress(ActorError, Refused):
+                await room.ask(Settle(), timeout=math.inf)
+
+        async with trio.open_nursery() as nursery:
+            for room_id in self._supervisor.keys():  # noqa: SIM118
+                if (room := self._supervisor.get(room_id)) is not None:
+                    nursery.start_soon(settle, room)
+
+    def _refuse_late(self, message: Any) -> None:
+        if self._closing and isinstance(message, Say):
+            raise Refused(UNAVAILABLE, "The server is going away; send this again later.", retry_after=5.0)
 
     async def resolve(self, room: str | int) -> int:
         """The id of a room named by id, by digits, or by a public room's name; raises Refused."""
