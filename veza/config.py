@@ -164,6 +164,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         600.0
     )
     rate_rest_burst: Annotated[Count, "REST requests at once"] = 120
+    rate_mails_per_hour: Annotated[
+        Rate, "mails an hour to one address that anybody can ask for (resets, confirmations)"
+    ] = 3.0
     rate_login_per_minute: Annotated[Count, "login attempts a minute for one account from one address"] = 5
 
     # Rooms

@@ -25,7 +25,7 @@ from veza.http.api.app import create_app
 from veza.http.api.services import Services, assemble
 from veza.mail import open_mailer
 
-SECRET = "a secret for tests, long enough for HS256"
+SECRET = "a secret for tests, long enough for HS256, and for the algorithms that are refused"
 PASSWORD = "correct horse"
 
 

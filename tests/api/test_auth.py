@@ -137,47 +137,47 @@ async def test_two_registrations_of_one_address_at_the_same_moment(api: Api) -> 
     assert {answer.code for answer in answers if answer.status == 409} == {"EMAIL_EXISTS"}
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("username", "ab"),
-        ("username", "a" * 51),
-        ("username", "no spaces"),
-        ("username", "nina\n"),
-        ("username", "nína"),
-        ("username", "🎸🎸🎸"),
-        ("username", "a'; DROP TABLE users; --"),
-        ("username", 12345),
-        ("username", None),
-        ("username", ["nina"]),
-        ("username", "ni\x00na"),
-        ("email", "nobody"),
-        ("email", "a@b"),
-        ("email", "a@b@c.org"),
-        ("email", "a b@c.org"),
-        ("email", "a@c.org\nBcc: x@y.org"),
-        ("email", "ü@example.org"),
-        ("email", "a" * 95 + "@x.org"),
-        ("email", {"$ne": ""}),
-        ("email", "a\x00@x.org"),
-        ("password", "short"),
-        ("password", "x" * 129),
-        ("password", 123456789),
-        ("password", True),
-        ("password", "correct\x00horse"),
-        ("first_name", "x" * 51),
-        ("first_name", "two\nlines"),
-        ("first_name", "x\x00y"),
-        ("last_name", 5),
-        ("last_name", "x\x00y"),
-    ],
-)
-async def test_a_wrong_field_is_named(api: Api, field: str, value: Any) -> None:
-    body = {"username": "nina", "email": "nina@example.org", "password": PASSWORD, field: value}
-    answer = await api.post("/auth/register", body)
-    assert (answer.status, answer.code) == (400, "VALIDATION_ERROR")
-    assert set(answer.details) == {field}
-    assert answer.details[field].endswith(".")
+WRONG: list[tuple[str, Any]] = [
+    ("username", "ab"),
+    ("username", "a" * 51),
+    ("username", "no spaces"),
+    ("username", "nina\n"),
+    ("username", "nína"),
+    ("username", "🎸🎸🎸"),
+    ("username", "a'; DROP TABLE users; --"),
+    ("username", 12345),
+    ("username", None),
+    ("username", ["nina"]),
+    ("username", "ni\x00na"),
+    ("email", "nobody"),
+    ("email", "a@b"),
+    ("email", "a@b@c.org"),
+    ("email", "a b@c.org"),
+    ("email", "a@c.org\nBcc: x@y.org"),
+    ("email", "ü@example.org"),
+    ("email", "a" * 95 + "@x.org"),
+    ("email", {"$ne": ""}),
+    ("email", "a\x00@x.org"),
+    ("password", "short"),
+    ("password", "x" * 129),
+    ("password", 123456789),
+    ("password", True),
+    ("password", "correct\x00horse"),
+    ("first_name", "x" * 51),
+    ("first_name", "two\nlines"),
+    ("first_name", "x\x00y"),
+    ("last_name", 5),
+    ("last_name", "x\x00y"),
+]
+
+
+async def test_a_wrong_field_is_named(api: Api) -> None:
+    for field, value in WRONG:
+        body = {"username": "nina", "email": "nina@example.org", "password": PASSWORD, field: value}
+        answer = await api.post("/auth/register", body)
+        assert (answer.status, answer.code) == (400, "VALIDATION_ERROR"), (field, value)
+        assert set(answer.details) == {field}, (field, value)
+        assert answer.details[field].endswith("."), (field, value)
 
 
 async def test_all_wrong_fields_are_named_at_once(api: Api) -> None:
@@ -369,10 +369,10 @@ async def test_what_is_no_access_token_is_401(api: Api) -> None:
     assert (await api.get("/auth/me", token=expired)).code == "TOKEN_EXPIRED"
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic bmluYTpwdw==", "Token x", "bearer"])
-async def test_no_token_is_401(api: Api, header: str) -> None:
-    answer = await api.get("/auth/me", headers={"Authorization": header})
-    assert (answer.status, answer.code) == (401, "AUTH_REQUIRED")
+async def test_no_token_is_401(api: Api) -> None:
+    for header in ("", "Bearer", "Bearer ", "Basic bmluYTpwdw==", "Token x", "bearer"):
+        answer = await api.get("/auth/me", headers={"Authorization": header})
+        assert (answer.status, answer.code) == (401, "AUTH_REQUIRED"), header
 
 
 async def test_a_claimed_role_is_worth_nothing(api: Api) -> None:
@@ -431,11 +431,11 @@ async def test_nobody_ends_another_ones_session(api: Api) -> None:
     assert (await api.get("/auth/me", token=nina.token)).status == 200
 
 
-@pytest.mark.parametrize("sid", ["1", "x", "00000000-0000-4000-8000-000000000000", "%00", "' OR 1=1 --"])
-async def test_a_session_that_is_none(api: Api, sid: str) -> None:
+async def test_a_session_that_is_none(api: Api) -> None:
     person = await api.person()
-    answer = await api.delete(f"/auth/sessions/{sid}", token=person.token)
-    assert (answer.status, answer.code) == (404, "NOT_FOUND")
+    for sid in ("1", "x", "00000000-0000-4000-8000-000000000000", "%00", "' OR 1=1 --"):
+        answer = await api.delete(f"/auth/sessions/{sid}", token=person.token)
+        assert (answer.status, answer.code) == (404, "NOT_FOUND"), sid
 
 
 async def test_logging_out_everywhere(api: Api) -> None:

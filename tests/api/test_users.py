@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.api.conftest import Api
 from veza.db.pool import Database
 
@@ -57,31 +55,33 @@ async def test_a_taken_name_is_409(api: Api) -> None:
     ).status == 200  # his own, recased
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("username", None),
-        ("username", ""),
-        ("username", "a b"),
-        ("username", "nina\n"),
-        ("first_name", "x" * 51),
-        ("first_name", ["x"]),
-        ("last_name", "a\tb"),
-        ("bio", "x" * 2001),
-        ("bio", "a\x1bb"),
-        ("bio", "a\x00b"),
-        ("avatar", "javascript:alert(1)"),
-        ("avatar", "ftp://x/y"),
-        ("avatar", "https://x/" + "y" * 500),
-        ("avatar", "https://x/ y"),
-        ("avatar", 7),
-    ],
-)
-async def test_a_wrong_field_is_named_and_nothing_changes(api: Api, field: str, value: Any) -> None:
+WRONG: list[tuple[str, Any]] = [
+    ("username", None),
+    ("username", ""),
+    ("username", "a b"),
+    ("username", "nina\n"),
+    ("first_name", "x" * 51),
+    ("first_name", ["x"]),
+    ("last_name", "a\tb"),
+    ("bio", "x" * 2001),
+    ("bio", "a\x1bb"),
+    ("bio", "a\x00b"),
+    ("avatar", "javascript:alert(1)"),
+    ("avatar", "ftp://x/y"),
+    ("avatar", "https://x/" + "y" * 500),
+    ("avatar", "https://x/ y"),
+    ("avatar", 7),
+]
+
+
+async def test_a_wrong_field_is_named_and_nothing_changes(api: Api) -> None:
     person = await api.person("nina")
-    answer = await api.put("/users/me", {"first_name": "New", field: value}, token=person.token)
-    assert (answer.status, set(answer.details)) == (400, {field})
-    assert (await api.get("/users/me", token=person.token)).data["first_name"] is None
+    for field, value in WRONG:
+        body: dict[str, Any] = {"last_name": "New", field: value}
+        answer = await api.put("/users/me", body, token=person.token)
+        assert (answer.status, set(answer.details)) == (400, {field}), (field, value)
+    profile = (await api.get("/users/me", token=person.token)).data
+    assert (profile["username"], profile["last_name"], profile["bio"]) == ("nina", None, None)
 
 
 async def test_others_see_the_public_side_only(api: Api) -> None:
@@ -106,25 +106,26 @@ async def test_all_of_it_needs_a_login(api: Api) -> None:
         assert (await api.get(path)).status == 401
 
 
-@pytest.mark.parametrize(
-    "user_id",
-    [
-        "0",
-        "999999999",
-        "9223372036854775807",
-        "9223372036854775808",
-        "9" * 40,
-        "-1",
-        "1.5",
-        "x",
-        "%00",
-        "1%20OR%201=1",
-    ],
-)
-async def test_somebody_who_does_not_exist(api: Api, user_id: str) -> None:
+NOBODY = [
+    "0",
+    "999999999",
+    "9223372036854775807",
+    "9223372036854775808",
+    "9" * 40,
+    "-1",
+    "1.5",
+    "x",
+    "%00",
+    "1%20OR%201=1",
+]
+
+
+async def test_somebody_who_does_not_exist(api: Api) -> None:
     person = await api.person()
-    answer = await api.get(f"/users/{user_id}", token=person.token)
-    assert (answer.status, answer.code in ("NOT_FOUND", "USER_NOT_FOUND")) == (404, True)
+    for user_id in NOBODY:
+        answer = await api.get(f"/users/{user_id}", token=person.token)
+        assert answer.status == 404, user_id
+        assert answer.code in ("NOT_FOUND", "USER_NOT_FOUND"), user_id
 
 
 async def test_lists_are_paged_by_name(api: Api) -> None:
@@ -142,30 +143,30 @@ async def test_lists_are_paged_by_name(api: Api) -> None:
     assert without.json["meta"]["total"] == 4
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
-        ("limit=0", "limit"),
-        ("limit=-1", "limit"),
-        ("limit=101", "limit"),
-        ("limit=99999999999999999999999", "limit"),
-        ("limit=ten", "limit"),
-        ("limit=1;DROP TABLE users", "limit"),
-        ("limit=1.5", "limit"),
-        ("limit=%00", "limit"),
-        ("page=0", "page"),
-        ("page=-5", "page"),
-        ("page=99999999999999999999999", "page"),
-        ("page=1000000", "page"),
-        ("page=NaN", "page"),
-        ("search=%00", "search"),
-        ("search=" + "x" * 101, "search"),
-    ],
-)
-async def test_pages_that_are_none(api: Api, query: str, field: str) -> None:
+NO_PAGES = [
+    ("limit=0", "limit"),
+    ("limit=-1", "limit"),
+    ("limit=101", "limit"),
+    ("limit=99999999999999999999999", "limit"),
+    ("limit=ten", "limit"),
+    ("limit=1;DROP TABLE users", "limit"),
+    ("limit=1.5", "limit"),
+    ("limit=%00", "limit"),
+    ("page=0", "page"),
+    ("page=-5", "page"),
+    ("page=99999999999999999999999", "page"),
+    ("page=1000000", "page"),
+    ("page=NaN", "page"),
+    ("search=%00", "search"),
+    ("search=" + "x" * 101, "search"),
+]
+
+
+async def test_pages_that_are_none(api: Api) -> None:
     person = await api.person()
-    answer = await api.get(f"/users?{query}", token=person.token)
-    assert (answer.status, set(answer.details)) == (400, {field})
+    for query, field in NO_PAGES:
+        answer = await api.get(f"/users?{query}", token=person.token)
+        assert (answer.status, set(answer.details)) == (400, {field}), query
 
 
 async def test_searching(api: Api) -> None:

@@ -21,6 +21,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from veza import log
 from veza.http.api import openapi
 from veza.http.api.access import address, identify
+from veza.http.api.admin import admin
 from veza.http.api.auth import auth
 from veza.http.api.conversations import letters
 from veza.http.api.envelope import INTERNAL, ApiError, failure, rate_limited, translate
@@ -54,6 +55,7 @@ TAGS: Final = [
     ("moderation", "Members, roles, mutes and bans of a room"),
     ("messages", "What is said"),
     ("conversations", "Private letters, and what waits to be read"),
+    ("admin", "For administrators and moderators"),
     ("system", "The server itself"),
 ]
 
@@ -84,7 +86,7 @@ def create_app(services: Services) -> QuartTrio:
     app.after_request(_after)
     app.register_error_handler(Exception, _failed)
     openapi.extension(TAGS).init_app(app)
-    for blueprint in (auth, people, chat_rooms, moderation, chat_messages, letters):
+    for blueprint in (auth, people, chat_rooms, moderation, chat_messages, letters, admin):
         app.register_blueprint(blueprint, url_prefix=BASE + (blueprint.url_prefix or ""))
     app.register_blueprint(system)
     return app

@@ -19,11 +19,12 @@ from quart_schema.openapi import HttpSecurityScheme, OpenAPIProvider
 from werkzeug.routing.rules import Rule
 
 from veza import __version__
+from veza.http.api.envelope import Failure, Meta
+from veza.http.api.schemas import components, reference
 
 View = Callable[..., Awaitable[Response]]
 
 _NOTE: Final = "_veza_description"
-_TEMPLATE: Final = "#/components/schemas/{name}"
 _PARAMETER: Final = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 
 _STATUS: Final[dict[int, str]] = {
@@ -99,22 +100,16 @@ class Provider(OpenAPIProvider):
     """quart-schema's walk over the routes, with components gathered for the whole document at once."""
 
     def schema(self) -> dict[str, Any]:
-        models: list[Any] = []
+        models: list[Any] = [Failure, Meta]
         for rule in self.generate_rules():
             note = describe(self._app.view_functions[rule.endpoint])
             models += [
                 model for model in (note.data, note.body, note.beside, note.query) if model is not None
             ]
-        from veza.http.api.envelope import Failure, Meta
-
-        unique = list(dict.fromkeys([Failure, Meta, *models]))
-        schemas, components = msgspec.json.schema_components(unique, ref_template=_TEMPLATE)
-        self._schemas = dict(zip(unique, schemas, strict=True))
-        self._components = components
+        self._schemas, self._components = components(models)
         document = super().schema()
-        document["openapi"] = "3.1.0"
         document["paths"] = {path: document["paths"][path] for path in sorted(document["paths"])}
-        document["components"]["schemas"] = components
+        document["components"]["schemas"] = dict(sorted(self._components.items()))
         return document
 
     def generate_rules(self) -> Iterator[Rule]:
@@ -170,7 +165,7 @@ class Provider(OpenAPIProvider):
         for status in sorted(statuses):
             answers[str(status)] = {
                 "description": _STATUS.get(status, "Failure"),
-                "content": {"application/json": {"schema": {"$ref": _TEMPLATE.format(name="Failure")}}},
+                "content": {"application/json": {"schema": reference("Failure")}},
             }
         return answers
 
@@ -182,7 +177,7 @@ class Provider(OpenAPIProvider):
         }
         required = ["success", "data"]
         if note.listing:
-            properties["meta"] = {"$ref": _TEMPLATE.format(name="Meta")}
+            properties["meta"] = reference("Meta")
             required.append("meta")
         envelope = {"type": "object", "properties": properties, "required": required}
         return envelope if note.beside is None else {"allOf": [envelope, self._schemas[note.beside]]}

@@ -5,6 +5,7 @@ Nothing here is made at import, and nothing is global: two applications in one p
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -73,9 +74,7 @@ def assemble(
         db=db,
         registry=registry,
         tokens=tokens,
-        passwords=Passwords(
-            settings.argon2_memory_kib, settings.argon2_time_cost, waiting=settings.argon2_waiting
-        ),
+        passwords=passwords,
         mailer=mailer,
         metrics=metrics,
         origins=Origins(settings.allowed_origins, settings.public_url),
@@ -83,7 +82,9 @@ def assemble(
         message_rates=Buckets(
             settings.rate_messages_per_minute / 60, settings.rate_messages_burst, clock=clock
         ),
-        mail_rates=Buckets(3 / 3600, 3, clock=clock),
+        mail_rates=Buckets(
+            settings.rate_mails_per_hour / 3600, math.ceil(settings.rate_mails_per_hour), clock=clock
+        ),
         logins=LoginGuard(settings.rate_login_per_minute, clock=clock),
         system=system,
         **more,
