@@ -1,7 +1,9 @@
 """What runs beside an actor, or without a task: jobs, timers, the clock, and inline actors."""
 
+import gc
 import random
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -349,3 +351,27 @@ async def test_an_idle_inline_actor_is_small(system: System) -> None:
         with slot:
             pass
     assert len(sessions) == 0
+
+
+async def test_what_has_ended_is_freed_without_the_garbage_collector(system: System) -> None:
+    """Sockets and rooms come and go by the thousand."""
+    supervisor = system.supervisor("rooms")
+    freed: list[str] = []
+
+    def make(name: str) -> Puppet:
+        actor = Puppet()
+        weakref.finalize(actor, freed.append, name)
+        return actor
+
+    gc.disable()
+    try:
+        with supervisor.attach("inline", make("inline")) as slot:
+            await slot.handle(1)
+        del slot
+        assert freed == ["inline"]
+        await supervisor.ensure("a", lambda: make("actor")).ask(1)
+        await supervisor.stop("a")
+        await wait_all_tasks_blocked()
+        assert freed == ["inline", "actor"]
+    finally:
+        gc.enable()

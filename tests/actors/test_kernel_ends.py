@@ -1,6 +1,7 @@
 """How actors end: passivation without a race, one actor's orderly stop, and the whole system's."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -519,3 +520,23 @@ async def test_the_same_key_is_the_same_ref(system: System) -> None:
         rooms.start("a", Puppet)
     with pytest.raises(AlreadyRunning):
         system.supervisor("rooms")
+
+
+async def test_a_mailbox_is_as_large_as_its_class_or_its_maker_says(system: System) -> None:
+    class Large(Puppet):
+        mailbox_capacity = 1000
+
+    rooms = system.supervisor("rooms")
+    rooms.ensure("class", Large)
+    rooms.ensure("partial", partial(Large, None))
+    rooms.ensure("said", Large, capacity=5)
+    rooms.ensure("other factory", lambda: Puppet())
+    capacities = {
+        info.path: info.mailbox.capacity for info in system.inspect("rooms").children if info.mailbox
+    }
+    assert capacities == {
+        "rooms/class": 1000,
+        "rooms/partial": 1000,
+        "rooms/said": 5,
+        "rooms/other factory": 256,
+    }

@@ -29,13 +29,12 @@ class InlineSlot(Slot):
     Stopping its supervisor does not wait for it.
     """
 
-    __slots__ = ("_busy", "_left")
+    __slots__ = ("_busy",)
 
     def __init__(self, supervisor: "Supervisor", key: Hashable, actor: Actor) -> None:
         super().__init__(supervisor, key)
         self._busy = False
-        self._left = False
-        self.actor: Actor = actor
+        self.actor = actor
         actor.context = self.context
 
     @property
@@ -54,7 +53,8 @@ class InlineSlot(Slot):
           CircularAsk: the caller is an actor that this one waits for.
           trio.BusyResourceError: it is handling a message in another task.
         """
-        if self._left:
+        actor = self.actor
+        if actor is None:
             raise ActorStopped(self.path)
         with Waiting(self):
             if self._busy:
@@ -63,7 +63,7 @@ class InlineSlot(Slot):
             outer = RUNNING.set(self)
             began = perf_counter_ns()
             try:
-                return await self.actor.handle(message)
+                return await actor.handle(message)
             except Refusal:
                 raise
             except Exception as error:
@@ -78,6 +78,6 @@ class InlineSlot(Slot):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._left:
-            self._left = True
+        if self.actor is not None:
             self.supervisor.detached(self)
+            self.sever()

@@ -126,8 +126,7 @@ class MailSlot(Slot):
             self.wake()
 
     async def wait_for_room(self, message: Any) -> None:
-        # No `wake`: the mailbox is full, so the actor is not parked and will not park before it has taken
-        # this.
+        # No `wake`: the mailbox is full, so the actor is not parked, and will not park before it took this.
         with Waiting(self):
             try:
                 await self.inlet.send(message)
@@ -180,8 +179,7 @@ class MailSlot(Slot):
     # What the supervisor may ask for
 
     def begin_stop(self) -> None:
-        """Accept no more; handle what is there, wait for jobs and until settled, then end. Tellers still
-        waiting for room are refused."""
+        """Accept no more, not even from those who wait for room; handle what is there; end when settled."""
         if not self._stopping:
             self._stopping = True
             self.accepting = False
@@ -211,14 +209,16 @@ class MailSlot(Slot):
                         await self._predecessor.done.wait()
                         self._predecessor = None
                     await self._live()
-                    self._nursery.cancel_scope.cancel()  # jobs of whose outcome nobody will hear
+                    self._nursery.cancel_scope.cancel()  # jobs that nobody will hear of
         except* Exception as errors:
             # Somebody turned his cancellation into another error. Siblings must not hear of it.
             log.error("actor ended badly", path=self.path, **crash_report(errors, NOTHING))
         finally:
             self._end()
-            self.done.set()
             self.supervisor.ended(self)
+            self.done.set()
+            self.sever()
+            self._nursery = None  # a circle too: it holds the task that is in here
 
     # Incarnations
 
@@ -261,9 +261,7 @@ class MailSlot(Slot):
                 self._hurry = None
 
     def _crashed(self, error: Exception) -> float | None:
-        """Tell the asker, count, log; then either give the actor up, or return how long to wait before its
-        restart.
-        """
+        """Tell the asker, count and log. Returns the seconds until a restart, or None: the actor is given up."""
         if self._reply is not None:
             self._reply.fail(ActorCrashed(self.path, type(error).__name__))
         patience = self.supervisor.restarts
@@ -282,9 +280,7 @@ class MailSlot(Slot):
         return pause
 
     async def _serve(self, actor: Actor) -> None:
-        """Handle messages until an end is due. When this returns nothing is left, and `_end` must come
-        without an await.
-        """
+        """Handle messages until an end is due: nothing is left then, and `_end` must follow without an await."""
         lane = self._lane
         take = self._mailbox.receive_nowait
         record = self.meter.record

@@ -67,6 +67,14 @@ class Slot:
         # What this slot's handler waits for now; several, if it waits in several tasks.
         self.waits_for: tuple[Slot, ...] = ()
 
+    def sever(self) -> None:
+        """The end: break the circles through actor and context, so that memory goes with the last reference.
+
+        Sockets come and go by the thousand; they are not to wait for the garbage collector.
+        """
+        self.actor = None
+        del self.context
+
     # Counting
 
     def failed(self, error: Exception, message: Any, **more: Any) -> None:

@@ -10,6 +10,7 @@ that was given up starts afresh.
 
 import math
 from collections.abc import Callable, Hashable, Iterator
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +35,7 @@ OnEscalate = Callable[[str, Exception], None]
 
 
 class Supervisor:
-    """A nursery of actors, by key, and of further supervisors, by name. Made by `supervisor()` of the one
-    above.
-    """
+    """A nursery of actors, by key, and of further supervisors, by name. The one above makes it."""
 
     def __init__(
         self,
@@ -94,14 +93,14 @@ class Supervisor:
         capacity: int | None = None,
         critical: bool = False,
     ) -> Ref:
-        """The child with this key; started if there is none. Never blocks: until it has started its messages
-        wait.
+        """The child with this key, started if there is none. Never blocks: its messages wait until it runs.
 
         Args:
           key: also the last part of its path, as `str(key)`.
           factory: makes an incarnation, in the actor's own task.
           carry: makes, once, what `context.carried` is for all of them.
-          capacity: of the mailbox, instead of the class's.
+          capacity: of the mailbox. Without it the class's, if the factory is the class or a `partial` of it (another
+            factory's class is not known in time: it is taken to leave the default).
           critical: should it ever have to be given up, stop the whole system.
 
         Raises:
@@ -169,8 +168,7 @@ class Supervisor:
         return in_time
 
     def restart(self, key: Hashable) -> None:
-        """Make a child anew after the message it handles now: no failure, no pause; mailbox, lane and jobs
-        are kept.
+        """Make a child anew after the message it handles now. No failure, no pause; mailbox, lane, jobs stay.
 
         Raises:
           NoSuchActor: there is none, or it is an inline one.
@@ -183,8 +181,7 @@ class Supervisor:
     def supervisor(
         self, name: str, *, restarts: Restarts | None = None, on_escalate: OnEscalate | None = None
     ) -> "Supervisor":
-        """A new supervisor below this one. Those made later may rely on those made earlier: they stop in
-        reverse.
+        """A new supervisor below this one. Those made later may rely on those made earlier, and stop first.
 
         Args:
           restarts: instead of this one's.
@@ -220,7 +217,8 @@ class Supervisor:
     ) -> MailSlot:
         self._must_be_open(key)
         if capacity is None:
-            capacity = getattr(factory, "mailbox_capacity", Actor.mailbox_capacity)
+            made = factory.func if isinstance(factory, partial) else factory
+            capacity = getattr(made, "mailbox_capacity", Actor.mailbox_capacity)
         before = self._leaver(key)
         slot = MailSlot(self, key, factory, carry, capacity=capacity, critical=critical, predecessor=before)
         self._children[key] = slot
@@ -235,7 +233,7 @@ class Supervisor:
         if self._nursery is None:
             self._unstarted.append(what)
         else:
-            self.system.contextvars.run(self._nursery.start_soon, what.run)
+            self.system.contextvars.run(partial(self._nursery.start_soon, what.run, name=what.path))
 
     # From the slots
 
@@ -285,8 +283,7 @@ class Supervisor:
         slot.begin_stop()
 
     async def close(self, timeout: float) -> list[str]:
-        """Orderly end of everything below: supervisors first, in reverse order, then all own children at
-        once.
+        """Orderly end: supervisors below first, in reverse order; then all own children at once.
 
         What has not ended in time is cancelled. Each supervisor gets an equal share of the time left, so that
         one that hangs cannot take away the time of those that the rest rely on. Cancelled, nothing is taken
@@ -331,8 +328,7 @@ class Supervisor:
             for waiting, supervisor in zip(range(len(self._below), 0, -1), self._below.values(), strict=True):
                 if limit <= 0:
                     break
-                # One node is kept for each of those that follow: a crowded supervisor must not hide the
-                # others.
+                # A node is kept for each that follows: a crowded supervisor must not hide the others.
                 child = supervisor.info(deeper, max(0, limit - waiting))
                 children.append(child)
                 limit -= _size(child)

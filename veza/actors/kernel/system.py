@@ -1,6 +1,4 @@
-"""The root of the tree: one clock, the supervisors in the order they rely on each other, and the end of it
-all.
-"""
+"""The root of the tree: its clock, its supervisors in the order they rely on each other, and its end."""
 
 import contextvars
 from collections.abc import AsyncIterator
