@@ -35,6 +35,7 @@ from veza.http.api.app import create_app
 from veza.http.api.metrics import Metrics
 from veza.http.api.services import Services, assemble
 from veza.http.media import MediaRoutes
+from veza.http.sockets.admin import AdminSockets
 from veza.http.sockets.chat import ChatSockets
 from veza.mail import open_mailer
 
@@ -142,16 +143,20 @@ async def open_server(
             origins=services.origins,
             messages=services.message_rates,
         )
+        watch = AdminSockets(
+            core.system, settings=settings, registry=services.registry, origins=services.origins
+        )
         follow(services.registry, core.people)
         _measure(services.metrics, core, chat)
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(chat.sweep)
+        nursery.start_soon(watch.sweep)
         opened: door.Door = await nursery.start(
             partial(
                 door.serve,
                 settings,
                 asgi_app=create_app(services),
-                sockets={"/ws/chat": chat, "/ws": chat},
+                sockets={"/ws/chat": chat, "/ws": chat, "/ws/admin": watch},
                 media=MediaRoutes(settings, [pages.shelf()]),
                 listeners=listeners,
             )
@@ -165,6 +170,7 @@ async def open_server(
                     await core.rooms.drain()
                 core.closing.set()
                 chat.close_all()
+                watch.close_all()
                 await opened.shut(settings.shutdown_timeout / 2)
             nursery.cancel_scope.cancel()
 
