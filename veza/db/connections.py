@@ -87,7 +87,9 @@ class Connections:
         self._all: set[Connection] = set()  # invariant: len(_all) + _opening <= _size
         self._idle: list[Connection] = []  # the last used first: few connections with warm caches
         self._opening = 0
-        self._waiting: collections.deque[asyncio.Future[Connection]] = collections.deque()
+        # Deadline and future of each unit that waits, first come first served. Those that are done stay until their turn.
+        self._waiting: collections.deque[tuple[float, asyncio.Future[Connection]]] = collections.deque()
+        self._timer: asyncio.TimerHandle | None = None  # for the first of them, as long as there is one
         self._background: set[asyncio.Task[None]] = set()
         self._closed = False
         self._failed_at = -1.0
@@ -97,7 +99,7 @@ class Connections:
         self.lost = 0
 
     def statistics(self) -> PoolStatistics:
-        waiting = sum(not waiter.done() for waiter in self._waiting)
+        waiting = sum(not waiter.done() for _, waiter in self._waiting)
         return PoolStatistics(len(self._all), len(self._idle), self._opening, waiting, self.lost)
 
     # Taking and giving back
@@ -122,17 +124,16 @@ class Connections:
         ):
             raise Unavailable(*self._failure.args)
         waiter: asyncio.Future[Connection] = self._loop.create_future()
-        self._waiting.append(waiter)
+        self._waiting.append((self._loop.time() + self._acquire_timeout, waiter))
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._acquire_timeout, self._give_up)
         self._open_wanted()
-        timer = self._loop.call_later(self._acquire_timeout, self._give_up, waiter)
         try:
             conn = await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self.release(waiter.result())  # it came at the moment we were cancelled
             raise
-        finally:
-            timer.cancel()
         if conn.is_closed():  # between being handed over and now
             self._forget(conn)
             raise Unavailable("the connection to the database was lost")
@@ -144,7 +145,7 @@ class Connections:
             self._forget(conn)
             return
         while self._waiting:
-            waiter = self._waiting.popleft()
+            _, waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(conn)
                 return
@@ -180,17 +181,27 @@ class Connections:
         finally:
             self.release(conn)
 
-    def _give_up(self, waiter: asyncio.Future[Connection]) -> None:
-        if not waiter.done():
-            waiter.set_exception(Unavailable("all connections to the database are busy"))
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(waiter)
+    def _give_up(self) -> None:
+        """Refuse those who have waited too long. They wait equally long, so they are the first in the queue."""
+        self._timer = None
+        now = self._loop.time()
+        while self._waiting:
+            deadline, waiter = self._waiting[0]
+            if not waiter.done():
+                if deadline > now:
+                    self._timer = self._loop.call_later(deadline - now, self._give_up)
+                    return
+                waiter.set_exception(Unavailable("all connections to the database are busy"))
+            self._waiting.popleft()
 
     # Opening and losing
 
     def _open_wanted(self) -> None:
-        wanted = sum(not waiter.done() for waiter in self._waiting) if self._waiting else 0
-        while self._opening < wanted and len(self._all) + self._opening < self._size and not self._closed:
+        while (
+            len(self._all) + self._opening < self._size
+            and self._opening < len(self._waiting)
+            and not self._closed
+        ):
             self._opening += 1
             self._spawn(self._open())
 
@@ -223,7 +234,7 @@ class Connections:
             log.error("the database went away", reason=str(failure))
             self.healthy = False
         while self._waiting:
-            waiter = self._waiting.popleft()
+            _, waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_exception(Unavailable(*failure.args))
         self._heal()
@@ -281,7 +292,7 @@ class Connections:
         """Refuse new units, give those at work `patience` seconds, then close every connection."""
         self._closed = True
         while self._waiting:
-            waiter = self._waiting.popleft()
+            _, waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_exception(Unavailable("the database is being shut down"))
         until = self._loop.time() + patience
@@ -291,6 +302,8 @@ class Connections:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(1.0):
                 await asyncio.gather(*(conn.close() for conn in idle), return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
         for task in list(self._background):
             task.cancel()
         for conn in list(self._all):
