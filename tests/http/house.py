@@ -416,6 +416,12 @@ def client_frame(payload: bytes, opcode: int = 1, *, final: bool = True, masked:
     return start + key + bytes(byte ^ key[at & 3] for at, byte in enumerate(payload))
 
 
+async def empty(opened: door.Door) -> None:
+    """Wait until no connection is left."""
+    while opened.connections:  # noqa: ASYNC110 - what a person would look at
+        await trio.sleep(0.005)
+
+
 def resident() -> int:
     """Bytes of memory this process holds."""
     with open("/proc/self/statm") as file:

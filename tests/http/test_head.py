@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
 
@@ -138,7 +139,7 @@ def _chunked(chunks: list[bytes], extension: bytes, trailers: list[bytes]) -> by
 def _feed(decoder: Dechunker, data: bytes, cuts: list[int]) -> bytes:
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     found = b""
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         if decoder.done:
             decoder.rest += data[start:stop]
         else:

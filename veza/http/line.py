@@ -4,9 +4,12 @@ A write never waits: it takes what the kernel takes. The descriptor is asked for
 remembered number may be reused, and one person's bytes would reach another. Nothing here knows HTTP or frames.
 """
 
+import fcntl
 import os
 import socket
 import struct
+import sys
+import termios
 from typing import Final
 
 import trio
@@ -88,6 +91,15 @@ class Line:
             return os.write(self._socket.fileno(), data)
         except BlockingIOError:
             return 0
+
+    def backlog(self) -> int:
+        """Bytes the kernel took and the peer has not acknowledged: when they get fewer, it is reading."""
+        held = bytearray(4)
+        try:
+            fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, held)
+        except (OSError, ValueError):
+            return 0
+        return int.from_bytes(held, sys.byteorder)
 
     async def wait_writable(self) -> None:
         """Until a `write` may take something. Raises ClosedResourceError if it is closed meanwhile."""

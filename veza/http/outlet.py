@@ -121,25 +121,13 @@ class Outlet(trio.abc.HalfCloseableStream):
         """
         if self._closing or self._dead:
             return False
-        line = self._line
-        if self._queued or line.unsent > 0:
+        if self._queued or self._line.unsent > 0:
             if droppable:
                 return True
             if self._behind() + len(blob) > self._limit:
                 self._overflow()
                 return False
-            self._enqueue(blob, 0)
-            return True
-        try:
-            taken = line.write(blob)
-        except OSError:
-            self._die()
-            return False
-        if taken != len(blob):
-            self._enqueue(blob, taken)
-        elif line.unsent > 0:
-            self._flush_soon()
-        return True
+        return self._put(blob)
 
     def close(self, code: int, reason: str = "") -> None:
         """Send a Close frame after what is queued, and nothing after it.
@@ -149,7 +137,7 @@ class Outlet(trio.abc.HalfCloseableStream):
         """
         if self._closing or self._dead:
             return
-        self.post(rfc6455.close_frame(code, reason))
+        self._put(rfc6455.close_frame(code, reason))
         self._begin_closing()
 
     # What the door uses
@@ -250,6 +238,23 @@ class Outlet(trio.abc.HalfCloseableStream):
 
     # Sending
 
+    def _put(self, blob: bytes) -> bool:
+        """Write it, or queue it behind what waits; False if the connection turns out to be dead."""
+        line = self._line
+        if self._queued or line.unsent > 0:
+            self._enqueue(blob, 0)
+            return True
+        try:
+            taken = line.write(blob)
+        except OSError:
+            self._die()
+            return False
+        if taken != len(blob):
+            self._enqueue(blob, taken)
+        elif line.unsent > 0:
+            self._flush_soon()
+        return True
+
     def _enqueue(self, blob: bytes, offset: int) -> None:
         if self._queue is None:
             self._queue = deque()
@@ -295,17 +300,23 @@ class Outlet(trio.abc.HalfCloseableStream):
     async def _flush(self) -> None:
         """Write what waits as the peer reads on; once closing, see to the deadline. Never raises."""
         try:
-            with trio.CancelScope() as self._scope:
-                while self.queued:
-                    self._scope.deadline = min(trio.current_time() + self._stall, self._deadline)
+            while self.queued:
+                behind = self._line.backlog()
+                limit = min(trio.current_time() + self._stall, self._deadline)
+                with trio.CancelScope(deadline=limit) as self._scope:
                     await self._line.wait_writable()
                     self._write_some()
-                if self._closing and not self._peer_done:
-                    self._scope.deadline = self._deadline
+                    continue
+                # Perhaps the peer reads: the kernel says "writable" only when much of its buffer is free again.
+                if trio.current_time() >= self._deadline or self._line.backlog() >= behind:
+                    self._line.reset()
+                    self._die()
+            if self._closing and not self._peer_done and not self._dead:
+                with trio.CancelScope(deadline=self._deadline) as self._scope:
                     await trio.sleep_forever()
-            if self.queued or (self._closing and not self._peer_done):
-                self._line.reset()
-                self._die()
+                if not self._peer_done:
+                    self._line.reset()
+                    self._die()
         except (trio.ClosedResourceError, OSError):
             self._die()
         finally:

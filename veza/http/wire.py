@@ -194,16 +194,21 @@ class Wire:
         Raises:
             Disconnected: it broke, or took too long and was reset.
         """
-        with trio.move_on_after(self._stall) as self._stalled:
-            try:
-                await self.line.wait_writable()
-            except trio.ClosedResourceError:
-                raise Disconnected from None
-            finally:
-                self._stalled = None
-            return
-        self.line.reset()
-        raise Disconnected
+        behind = self.line.backlog()
+        while True:
+            with trio.move_on_after(self._stall) as self._stalled:
+                try:
+                    await self.line.wait_writable()
+                except trio.ClosedResourceError:
+                    raise Disconnected from None
+                finally:
+                    self._stalled = None
+                return
+            # Perhaps it reads slowly: the kernel says "writable" only when much of its buffer is free again.
+            before, behind = behind, self.line.backlog()
+            if behind >= before:
+                self.line.reset()
+                raise Disconnected
 
     def hurry(self, stall: float) -> None:
         """Shutdown: the current answer is the last, and who takes nothing for `stall` seconds is reset."""
