@@ -157,14 +157,17 @@ async def listed(
     public = f"SELECT r.id FROM rooms r WHERE r.kind = 'public' {named}"
     branches = [own] if mine else [own, public]
     counted = " UNION ALL ".join(f"({branch} LIMIT {COUNTED})" for branch in branches)
-    total = await conn.fetchval(f"SELECT count(*) FROM ({counted} LIMIT {COUNTED}) AS matches", *args)
+    total = await conn.fetchval(
+        f"SELECT count(*) FROM (SELECT FROM ({counted}) AS all_of_them LIMIT {COUNTED}) AS matches", *args
+    )
     at = len(args)
     # Each branch yields its first ids in order; what is skipped is skipped among ids.
     ids = " UNION ALL ".join(
         f"({branch} AND r.id > ${at + 1} ORDER BY r.id LIMIT ${at + 2})" for branch in branches
     )
     rows = await conn.fetch(
-        f"{_ROOM} JOIN ({ids} ORDER BY id LIMIT ${at + 3} OFFSET ${at + 4}) AS page ON page.id = r.id ORDER BY r.id",
+        f"""{_ROOM} JOIN (SELECT id FROM ({ids}) AS ids ORDER BY id LIMIT ${at + 3} OFFSET ${at + 4}) AS page
+                      ON page.id = r.id ORDER BY r.id""",
         *args,
         after,
         offset + limit + 1,
