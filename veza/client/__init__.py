@@ -51,7 +51,19 @@ from veza.client.frames import (
     UserDisconnected,
     Welcome,
 )
-from veza.client.models import Conversation, Login, Member, Page, Room, Session, Tokens, Unread, User
+from veza.client.models import (
+    Conversation,
+    Invite,
+    Login,
+    Member,
+    Page,
+    Room,
+    Session,
+    Tokens,
+    Unread,
+    UnreadRoom,
+    User,
+)
 from veza.client.rest import VezaClient
 from veza.client.socket import ChatSocket
 
@@ -69,6 +81,7 @@ __all__ = [
     "FrameRefused",
     "Gap",
     "History",
+    "Invite",
     "JoinAck",
     "Login",
     "Member",
@@ -96,6 +109,7 @@ __all__ = [
     "Unknown",
     "Unreachable",
     "Unread",
+    "UnreadRoom",
     "User",
     "UserConnected",
     "UserDisconnected",

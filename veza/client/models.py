@@ -69,7 +69,7 @@ class Session(Frame, frozen=True, kw_only=True):
 
 
 class Room(Frame, frozen=True, kw_only=True):
-    """A room; private ones and conversations have no name others could find them by."""
+    """A room as its reader sees it; `name` is None for conversations, which are `with_user`'s."""
 
     id: int
     kind: str
@@ -81,16 +81,33 @@ class Room(Frame, frozen=True, kw_only=True):
     online: int = 0
     unread: int = 0
     last_seq: int = 0
+    last_read_seq: int = 0
+    slow_mode_s: int = 0
     role: str | None = None
-    last_message: Any = None
+    with_user: int | None = None
+    last_message: dict[str, Any] | None = None
     created_at: datetime | None = None
 
 
+class Invite(Frame, frozen=True, kw_only=True):
+    """An invitation; whoever has the code may come in, as often as `uses` says (None: without end)."""
+
+    code: str
+    room_id: int
+    user_id: int | None = None
+    uses: int | None = None
+    expires_at: datetime | None = None
+
+
 class Member(Frame, frozen=True, kw_only=True):
+    """A member of a room; `status` while online."""
+
     user_id: int
     username: str
     role: str = "member"
-    is_online: bool | None = None
+    is_online: bool = False
+    status: str | None = None
+    status_text: str | None = None
     joined_at: datetime | None = None
 
 
@@ -99,18 +116,26 @@ class Conversation(Frame, frozen=True, kw_only=True):
 
     user_id: int
     username: str
-    room_id: int | None = None
+    room_id: int
     avatar: str | None = None
-    last_message: Any = None
+    last_message: str | None = None
     last_activity: datetime | None = None
     unread_count: int = 0
     is_online: bool = False
     last_seen: datetime | None = None
 
 
+class UnreadRoom(Frame, frozen=True, kw_only=True):
+    room_id: int
+    room: str | int
+    kind: str
+    unread_count: int
+    with_user: int | None = None
+
+
 class Unread(Frame, frozen=True, kw_only=True):
     unread_count: int
-    rooms: Any = None
+    rooms: tuple[UnreadRoom, ...] = ()
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):

@@ -18,9 +18,19 @@ import msgspec
 import trio
 
 from veza.client.errors import ApiError, AuthFailed, ProtocolError, Unreachable
-from veza.client.frames import DirectMessage as DirectMessageFrame
-from veza.client.frames import History, RoomMessage, decode_history, decode_message
-from veza.client.models import Conversation, Login, Member, Page, Room, Session, Tokens, Unread, User
+from veza.client.frames import DirectMessage, History, RoomMessage, decode_history, decode_message
+from veza.client.models import (
+    Conversation,
+    Invite,
+    Login,
+    Member,
+    Page,
+    Room,
+    Session,
+    Tokens,
+    Unread,
+    User,
+)
 from veza.client.socket import ChatSocket
 
 T = TypeVar("T")
@@ -309,9 +319,17 @@ class VezaClient:
 
     # Rooms ---------------------------------------------------------------------------------------------
 
-    async def rooms(self, search: str | None = None, *, page: int = 1, limit: int = 100) -> Page[Room]:
-        """Public rooms and one's own."""
-        params = {"search": search, "page": page, "limit": limit}
+    async def rooms(
+        self,
+        search: str | None = None,
+        *,
+        mine: bool | None = None,
+        page: int | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[Room]:
+        """Public rooms and one's own; `cursor` (a page's `next_cursor`) goes on behind that page."""
+        params = {"search": search, "mine": _flag(mine), "page": page, "limit": limit, "cursor": cursor}
         return await self._page("chat/rooms", "rooms", Room, params)
 
     async def create_room(self, name: str, *, description: str | None = None, private: bool = False) -> Room:
@@ -328,49 +346,61 @@ class VezaClient:
     async def delete_room(self, room: RoomName) -> None:
         await self.request("DELETE", _room(room))
 
-    async def join_room(self, room: RoomName) -> None:
+    async def join_room(self, room: RoomName) -> Room:
         """Become a member; a socket's `join` does so too, and listens."""
-        await self.request("POST", f"{_room(room)}/join")
+        return _one(await self.request("POST", f"{_room(room)}/join"), "room", Room)
 
     async def leave_room(self, room: RoomName) -> None:
         """End the membership, and every subscription of this person."""
         await self.request("POST", f"{_room(room)}/leave")
 
-    async def invite(self, room: RoomName, *, user_id: int | None = None, **limits: Any) -> dict[str, Any]:
-        """An invitation: for one person, or a code for whoever has it."""
-        body = {"user_id": user_id if user_id is not None else _UNSET, **limits}
-        return _as(dict[str, Any], await self.request("POST", f"{_room(room)}/invites", json=body))
+    async def invite(
+        self,
+        room: RoomName,
+        *,
+        user_id: int | None = None,
+        uses: int | None = None,
+        expires_in: int | None = 7 * 24 * 3600,
+    ) -> Invite:
+        """An invitation: for one person, or a code for whoever has it. `expires_in` None: it never does."""
+        body = {"user_id": user_id, "uses": uses, "expires_in": expires_in}
+        return _as(Invite, await self.request("POST", f"{_room(room)}/invites", json=body))
 
     async def accept_invite(self, code: str) -> Room:
-        data = await self.request("POST", f"chat/invites/{_segment(code)}")
-        return _one(data, "room", Room)
+        return _one(await self.request("POST", f"chat/invites/{_segment(code)}"), "room", Room)
 
-    async def members(self, room: RoomName, *, page: int = 1, limit: int = 100) -> Page[Member]:
-        return await self._page(f"{_room(room)}/members", "members", Member, {"page": page, "limit": limit})
+    async def members(
+        self, room: RoomName, *, page: int | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[Member]:
+        params = {"page": page, "limit": limit, "cursor": cursor}
+        return await self._page(f"{_room(room)}/members", "members", Member, params)
 
     async def set_role(self, room: RoomName, user_id: int, role: str) -> None:
+        """`moderator` or `member`; giving `owner` away makes oneself a moderator."""
         await self.request("PUT", f"{_room(room)}/members/{user_id}", json={"role": role})
 
     async def kick(self, room: RoomName, user_id: int) -> None:
         await self.request("DELETE", f"{_room(room)}/members/{user_id}")
 
     async def mute(
-        self, room: RoomName, user_id: int, *, until: str | None = None, reason: str | None = None
+        self, room: RoomName, user_id: int, *, duration: int | None = None, reason: str | None = None
     ) -> None:
-        body = {"user_id": user_id, "until": until, "reason": reason}
+        """For `duration` seconds, or until it is lifted."""
+        body = {"user_id": user_id, "duration": duration, "reason": reason}
         await self.request("POST", f"{_room(room)}/mutes", json=body)
 
     async def unmute(self, room: RoomName, user_id: int) -> None:
-        await self.request("DELETE", f"{_room(room)}/mutes", json={"user_id": user_id})
+        await self.request("DELETE", f"{_room(room)}/mutes/{user_id}")
 
     async def ban(
-        self, room: RoomName, user_id: int, *, until: str | None = None, reason: str | None = None
+        self, room: RoomName, user_id: int, *, duration: int | None = None, reason: str | None = None
     ) -> None:
-        body = {"user_id": user_id, "until": until, "reason": reason}
+        """For `duration` seconds, or until it is lifted."""
+        body = {"user_id": user_id, "duration": duration, "reason": reason}
         await self.request("POST", f"{_room(room)}/bans", json=body)
 
     async def unban(self, room: RoomName, user_id: int) -> None:
-        await self.request("DELETE", f"{_room(room)}/bans", json={"user_id": user_id})
+        await self.request("DELETE", f"{_room(room)}/bans/{user_id}")
 
     # Messages ------------------------------------------------------------------------------------------
 
@@ -388,31 +418,46 @@ class VezaClient:
 
     async def post_message(
         self, room: RoomName, content: str, *, nonce: str | None = None, **fields: Any
-    ) -> RoomMessage | DirectMessageFrame:
+    ) -> RoomMessage | DirectMessage:
         """Post without a socket. Repeating it with the same nonce is safe."""
         body = {"content": content, "nonce": nonce or uuid.uuid4().hex, **fields}
         return _message(await self.request("POST", f"{_room(room)}/messages", json=body))
 
-    async def pins(self, room: RoomName) -> list[RoomMessage | DirectMessageFrame]:
+    async def pins(self, room: RoomName) -> list[RoomMessage | DirectMessage]:
         return _history(await self.request("GET", f"{_room(room)}/pins")).messages
 
-    async def edit_message(self, message_id: int, content: str) -> None:
-        await self.request("PUT", f"chat/messages/{message_id}", json={"content": content})
+    async def message(self, message_id: int) -> RoomMessage | DirectMessage:
+        return _message(await self.request("GET", f"chat/messages/{message_id}"))
 
-    async def delete_message(self, message_id: int) -> None:
-        await self.request("DELETE", f"chat/messages/{message_id}")
+    # Each of these answers with the message as it stands then.
 
-    async def react(self, message_id: int, emoji: str) -> None:
-        await self.request("PUT", f"chat/messages/{message_id}/reactions/{_segment(emoji)}")
+    async def edit_message(self, message_id: int, content: str) -> RoomMessage | DirectMessage:
+        return _message(await self.request("PUT", f"chat/messages/{message_id}", json={"content": content}))
 
-    async def unreact(self, message_id: int, emoji: str) -> None:
-        await self.request("DELETE", f"chat/messages/{message_id}/reactions/{_segment(emoji)}")
+    async def delete_message(self, message_id: int) -> RoomMessage | DirectMessage:
+        return _message(await self.request("DELETE", f"chat/messages/{message_id}"))
+
+    async def react(self, message_id: int, emoji: str) -> RoomMessage | DirectMessage:
+        path = f"chat/messages/{message_id}/reactions/{_segment(emoji)}"
+        return _message(await self.request("PUT", path))
+
+    async def unreact(self, message_id: int, emoji: str) -> RoomMessage | DirectMessage:
+        path = f"chat/messages/{message_id}/reactions/{_segment(emoji)}"
+        return _message(await self.request("DELETE", path))
+
+    async def pin(self, message_id: int) -> RoomMessage | DirectMessage:
+        return _message(await self.request("PUT", f"chat/messages/{message_id}/pin"))
+
+    async def unpin(self, message_id: int) -> RoomMessage | DirectMessage:
+        return _message(await self.request("DELETE", f"chat/messages/{message_id}/pin"))
 
     async def report(self, message_id: int, reason: str) -> None:
         await self.request("POST", f"chat/messages/{message_id}/report", json={"reason": reason})
 
-    async def conversations(self) -> list[Conversation]:
-        return _listed(await self.request("GET", "chat/conversations"), "conversations", Conversation)
+    async def conversations(self, *, page: int = 1, limit: int = 100) -> Page[Conversation]:
+        """One's direct conversations, the latest first."""
+        params = {"page": page, "limit": limit}
+        return await self._page("chat/conversations", "conversations", Conversation, params)
 
     async def direct_messages(
         self, user_id: int, *, limit: int = 50, before_seq: int | None = None, after_seq: int | None = None
@@ -422,16 +467,25 @@ class VezaClient:
 
     async def post_direct(
         self, user_id: int, content: str, *, nonce: str | None = None, **fields: Any
-    ) -> RoomMessage | DirectMessageFrame:
+    ) -> RoomMessage | DirectMessage:
         body = {"content": content, "nonce": nonce or uuid.uuid4().hex, **fields}
         return _message(await self.request("POST", f"chat/dm/{user_id}", json=body))
 
     async def unread(self) -> Unread:
         return _as(Unread, await self.request("GET", "chat/unread"))
 
-    async def search_messages(self, q: str, **filters: Any) -> History:
-        """Full text over all one may read; filters `room`, `from`, `before`, `limit`."""
-        return _history(await self.request("GET", "chat/search", params={"q": q, **filters}))
+    async def search_messages(
+        self,
+        q: str,
+        *,
+        room: RoomName | None = None,
+        author: str | int | None = None,
+        before: int | None = None,
+        limit: int = 20,
+    ) -> list[RoomMessage | DirectMessage]:
+        """Full text over all one may read, the newest first; `before` a message's id goes on behind it."""
+        params = {"q": q, "room": room, "from": author, "before": before, "limit": limit}
+        return _history(await self.request("GET", "chat/search", params=params)).messages
 
     # Around it -----------------------------------------------------------------------------------------
 
@@ -501,12 +555,16 @@ def _history(data: msgspec.Raw) -> History:
         raise ProtocolError(f"the server's answer cannot be understood: {error}") from None
 
 
-def _message(data: msgspec.Raw) -> RoomMessage | DirectMessageFrame:
+def _message(data: msgspec.Raw) -> RoomMessage | DirectMessage:
     found = _as(dict[str, msgspec.Raw], data)
     try:
         return decode_message(found.get("message", data))
     except msgspec.MsgspecError as error:
         raise ProtocolError(f"the server's answer cannot be understood: {error}") from None
+
+
+def _flag(value: bool | None) -> str | None:
+    return None if value is None else str(value).lower()
 
 
 def _segment(text: str) -> str:

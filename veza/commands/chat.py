@@ -300,10 +300,12 @@ class Conversation:
         if self._with_user is not None:
             self._note(f"you and {self._label}")
             return
-        page = await self._client.members(self._room_id, limit=100)
-        names = [f"{member.username}{'' if member.is_online else ' (away)'}" for member in page.items]
-        more = f" and {page.total - len(names)} more" if page.total > len(names) else ""
-        self._note(f"here: {', '.join(names)}{more}")
+        members = (await self._client.members(self._room_id, limit=100)).items
+        here = [member.username for member in members if member.is_online]
+        gone = [member.username for member in members if not member.is_online]
+        self._note(f"here: {', '.join(here)}")
+        if gone:
+            self._note(f"not here: {', '.join(gone)}")
 
     async def _history(self) -> None:
         """Show the page before the oldest one shown."""
