@@ -50,7 +50,8 @@ from veza.db.errors import Conflict, DataRefused, Unavailable
 from veza.db.messages import Message
 
 if TYPE_CHECKING:
-    from veza.actors.room import Enrollment, RoomActor
+    from veza.actors.carried import Enrollment
+    from veza.actors.room import RoomActor
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -267,19 +268,13 @@ async def _pinned(room: RoomActor, wish: Pin, result: tuple[Message, bool, bool]
 
 async def _quit(room: RoomActor, wish: Quit, gone: bool) -> None:
     await room.expel(wish.person.user_id, None)
-    _drop(room, wish.person.user_id, gone)
+    room.roster.drop(wish.person.user_id)
 
 
 async def _kicked(room: RoomActor, wish: Kick, gone: bool) -> None:
     notice = error_frame(NOT_JOINED, "You were removed from this room.", {**room.named(), "reason": "kicked"})
     await room.expel(wish.target, notice)
-    _drop(room, wish.target, gone)
-
-
-def _drop(room: RoomActor, user_id: int, gone: bool) -> None:
-    if gone:
-        room.member_count = max(0, room.member_count - 1)
-    room.roster.drop(user_id)
+    room.roster.drop(wish.target)
 
 
 async def _sanctioned(room: RoomActor, wish: Sanction, known: bool) -> None:
@@ -292,9 +287,8 @@ async def _sanctioned(room: RoomActor, wish: Sanction, known: bool) -> None:
     if wish.reason:
         details["reason"] = wish.reason
     if wish.kind == "ban":
-        was_member = wish.target in room.roster.members
         await room.expel(wish.target, error_frame(BANNED, "You were banned from this room.", details))
-        _drop(room, wish.target, was_member)
+        room.roster.drop(wish.target)
     else:
         notice = error_frame(MUTED, "You were muted in this room.", details)
         for connection in room.fanout.subscribers:

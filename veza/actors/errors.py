@@ -61,5 +61,9 @@ def denied(why: str) -> Refused:
     return Refused(PERMISSION_DENIED, why)
 
 
+def internal() -> Refused:
+    return Refused(INTERNAL, "Something went wrong on our side.")
+
+
 def unavailable(retry_after: float = 2.0) -> Refused:
     return Refused(UNAVAILABLE, "The database does not answer just now; try again.", retry_after=retry_after)

@@ -10,31 +10,10 @@ from typing import Any
 
 import trio
 
+from veza.actors.carried import Subscriber
 from veza.actors.ports import Connection
 
 YIELD_EVERY = 256
-
-
-class Subscriber:
-    """A connection's subscription. What it has been given (`sent`, `sent_rev`) outlives a crash of the room."""
-
-    __slots__ = ("connection", "outlet", "sent", "sent_rev", "since", "skip")
-
-    def __init__(self, connection: Connection, sent: int, sent_rev: int, skip: int) -> None:
-        self.connection = connection
-        self.outlet = connection.outlet
-        self.since = sent  # everything after it is given live
-        self.sent = sent
-        self.sent_rev = sent_rev
-        self.skip = skip  # frames pending when it came, which are not for it
-
-
-class Carried:
-    """What a room's slot keeps over a restart: who listens, and up to where each was served."""
-
-    def __init__(self) -> None:
-        self.subscribers: dict[Connection, Subscriber] = {}
-        self.watched = False  # a private conversation has told presence whose connections it wants
 
 
 class Tally:
@@ -47,14 +26,24 @@ class Tally:
 
 
 class Fanout:
-    """The frames waiting for the next pass, and the passes."""
+    """The frames waiting for the next pass, and the passes.
 
-    def __init__(self, subscribers: dict[Connection, Subscriber], max_wait: float, tally: Tally) -> None:
+    Subscribers and acknowledgements belong to the room's slot: they outlive a crash. Frames do not; those that matter
+    can be had from the database.
+    """
+
+    def __init__(
+        self,
+        subscribers: dict[Connection, Subscriber],
+        acks: dict[Connection, list[bytes]],
+        max_wait: float,
+        tally: Tally,
+    ) -> None:
         self._tally = tally
         self.subscribers = subscribers
+        self._acks = acks
         self._max_wait = max_wait
         self._pending: list[bytes] = []
-        self._acks: dict[Connection, list[bytes]] = {}
         self._not_before = 0.0
         self.passes = 0
         self.last_cost = 0.0
@@ -76,6 +65,10 @@ class Fanout:
         """For one connection, before the blob of the same pass."""
         self._acks.setdefault(connection, []).append(frame)
 
+    def take_acks(self, connection: Connection) -> bytes:
+        """The acknowledgements that wait for one connection, for who sends it something else first."""
+        return b"".join(self._acks.pop(connection, ()))
+
     def subscribe(self, connection: Connection, seq: int, rev: int) -> Subscriber:
         """From now on: frames added before are not for this connection."""
         subscriber = Subscriber(connection, seq, rev, len(self._pending))
@@ -89,7 +82,7 @@ class Fanout:
     async def run(self, seq: int, rev: int) -> None:
         """One pass; afterwards everybody subscribed has been given all up to `seq` and `rev`."""
         frames, self._pending = self._pending, []
-        acks, self._acks = self._acks, {}
+        acks = self._acks
         blob = b"".join(frames)
         began = trio.current_time()
         members = list(self.subscribers.values()) if frames else []
@@ -107,7 +100,8 @@ class Fanout:
                 subscriber.outlet.post(part)
             if i % YIELD_EVERY == 0:
                 await trio.lowlevel.checkpoint()
-        for connection, mine in acks.items():
+        while acks:  # of those who are not subscribed
+            connection, mine = acks.popitem()
             connection.outlet.post(b"".join(mine))
         ended = trio.current_time()
         self.passes += 1

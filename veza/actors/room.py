@@ -17,6 +17,7 @@ import trio
 from outcome import Error, Outcome, Value
 
 from veza.actors import changes, rules
+from veza.actors.carried import Carried, Enrollment, Resume
 from veza.actors.commands import (
     Blocked,
     Describe,
@@ -38,8 +39,19 @@ from veza.actors.commands import (
     Unsubscribe,
     Wish,
 )
-from veza.actors.errors import BLOCKED, ROOM_FULL, Refused, denied, not_joined, room_not_found, unavailable
-from veza.actors.fanout import Carried, Fanout, Tally
+from veza.actors.errors import (
+    BLOCKED,
+    NOT_JOINED,
+    ROOM_FULL,
+    ROOM_NOT_FOUND,
+    Refused,
+    denied,
+    internal,
+    not_joined,
+    room_not_found,
+    unavailable,
+)
+from veza.actors.fanout import Fanout, Tally
 from veza.actors.frames import Address, MessageAck, error_frame, frame, message_frame, updated_frame
 from veza.actors.kernel import Actor, Ref, Reply
 from veza.actors.ledger import Committed, Entry, Rejected
@@ -55,6 +67,9 @@ from veza.db.ledger import Post, Receipt
 from veza.db.messages import Message
 from veza.db.pool import Database
 from veza.db.rooms import Loaded, Room
+
+TRY_AGAIN = 1013
+_ALL = 2**31
 
 
 class Flush(msgspec.Struct, frozen=True):
@@ -75,6 +90,14 @@ class AnnounceOnline(msgspec.Struct, frozen=True):
 
 class FillAgain(msgspec.Struct, frozen=True):
     """Try again to read the rows that are missing."""
+
+
+class LoadAgain(msgspec.Struct, frozen=True):
+    """Try again to read the room itself."""
+
+
+class GoOn(msgspec.Struct, frozen=True):
+    """A new incarnation has loaded: go on where the one before it stopped."""
 
 
 class Filled(msgspec.Struct, frozen=True):
@@ -104,16 +127,6 @@ class Saved(msgspec.Struct, frozen=True):
     outcome: Outcome[None]
 
 
-class Resume(msgspec.Struct, frozen=True):
-    """A connection that waits, gated, for what it missed; `wish` is None for subscriptions nobody asked for."""
-
-    connection: Connection
-    since_seq: int | None
-    since_rev: int | None
-    upto: int
-    wish: Join | None
-
-
 class Glance(msgspec.Struct, frozen=True):
     """What of a running room is newer than the database's word: how many are here, up to where somebody has read."""
 
@@ -127,13 +140,6 @@ class Directory(Protocol):
     def show(self, room: RoomActor) -> None: ...
     def hide(self, room: RoomActor) -> None: ...
     def forget(self, room_id: int) -> None: ...
-
-
-class Enrollment:
-    """Joins that need a membership, gathered into one change while another is under way."""
-
-    def __init__(self) -> None:
-        self.wishes: list[tuple[Join | Enroll, Reply | None]] = []
 
 
 class RoomActor(Actor):
@@ -164,18 +170,13 @@ class RoomActor(Actor):
         self.gone = False
         self.last_seq = 0
         self.last_rev = 0
-        self.member_count = 0
         self.ring = Ring(settings.room_ring_messages, settings.room_ring_bytes)
         self.online: dict[int, str] = {}
-        self.gated: dict[Connection, Resume] = {}
         self.blocks: set[tuple[int, int]] = set()
         self._connections: dict[int, int] = {}
         self._typing: dict[int, Any] = {}
-        self._changes: deque[tuple[Wish | Enrollment, Reply | None]] = deque()
-        self._changing = False
-        self._held: list[tuple[Entry, Receipt]] = []
         self._filling = False
-        self._in_flight = 0
+        self._load_set = False
         self._flush_set = False
         self._save_set = False
         self._announce_set = False
@@ -186,11 +187,27 @@ class RoomActor(Actor):
         if self.directory is not None:
             self.directory.show(self)
         carried: Carried = self.context.carried
-        self.fanout = Fanout(carried.subscribers, self.settings.fanout_max_wait, self.tally)
+        self.carried = carried
+        self.fanout = Fanout(carried.subscribers, carried.acks, self.settings.fanout_max_wait, self.tally)
         try:
             await self._load()
         except Unavailable:
-            pass  # every wish tries again, and is refused until it works
+            self._load_soon()
+
+    @property
+    def gated(self) -> dict[Connection, list[Resume]]:
+        """Who waits for what was missed, not yet subscribed."""
+        return self.carried.gated
+
+    @property
+    def member_count(self) -> int:
+        return len(self.roster.members)
+
+    def _load_soon(self) -> None:
+        """The database is away. Whoever wishes something meanwhile tries too; listeners must not depend on that."""
+        if not self._load_set:
+            self._load_set = True
+            self.context.timer(0.5, LoadAgain())
 
     async def _load(self) -> None:
         loaded: Loaded | None = await self.db.read(rooms_db.load, self.room_id)
@@ -202,41 +219,45 @@ class RoomActor(Actor):
             self.blocks = set(await self.db.read(rooms_db.blocked_between, *room.people))
         self.roster = Roster(loaded)
         self.address = Address(room.id, room.kind, room.name, room.people)
-        self.last_seq, self.last_rev, self.member_count = room.last_seq, room.last_rev, room.member_count
+        self.last_seq, self.last_rev = room.last_seq, room.last_rev
         await self._catch_up()
-        carried: Carried = self.context.carried
+        carried = self.carried
         newcomers: list[Connection] = []
         if room.people is not None and not carried.watched:
             newcomers = await self.presence.ask(Watch(self.context.ref, room.people))
             carried.watched = True
-        for subscriber in self.fanout.subscribers.values():
-            self._count_in(subscriber.connection)
+        for connection in self.fanout.subscribers:
+            self._count_in(connection)
+            if not connection.invisible:
+                self.online[connection.user_id] = connection.username
         self.room = room
+        if self.context.restarted or carried.held:
+            self.context.ref.answer(GoOn())
         for connection in newcomers:
             await self._enter(connection)
 
     async def _catch_up(self) -> None:
         """After a restart: send what was committed, but not delivered by the incarnation before."""
         subscribers = list(self.fanout.subscribers.values())
-        for s in subscribers:
-            s.skip = 0
         if not subscribers:
             return
         seq, rev = min(s.sent for s in subscribers), min(s.sent_rev for s in subscribers)
+        missed = changed = []
         if seq < self.last_seq:
             missed = await self.db.read(messages_db.between, self.room_id, seq, self.last_seq)
-            for message in missed:
-                self.ring.append(message.seq, message_frame(self.address, message))
-            for s in subscribers:
-                s.outlet.post(b"".join(self.ring.after(s.sent, self.last_seq) or []))
-                s.sent = self.last_seq
         if rev < self.last_rev:
-            limit = self.settings.room_ring_messages
-            changed = await self.db.read(messages_db.changed_since, self.room_id, rev, limit)
-            blob = b"".join(updated_frame(self.address, m) for m in changed)
-            for s in subscribers:
-                s.outlet.post(blob)
-                s.sent_rev = self.last_rev
+            changed = await self.db.read(messages_db.changed_since, self.room_id, rev, _ALL)
+        frames = [message_frame(self.address, m) for m in missed]
+        for message, blob in zip(missed, frames, strict=True):
+            self.ring.append(message.seq, blob)
+        updates = b"".join(updated_frame(self.address, m) for m in changed)
+        blobs: dict[int, bytes] = {}  # by what was sent: most were given the same
+        for s in self.fanout.subscribers.values():
+            if s.sent not in blobs:
+                blobs[s.sent] = b"".join(frames[max(0, s.sent - seq) :])
+            if out := self.fanout.take_acks(s.connection) + blobs[s.sent] + updates:
+                s.outlet.post(out)
+            s.sent, s.sent_rev, s.skip = self.last_seq, self.last_rev, 0
 
     async def stopping(self) -> None:
         marks = self.roster.take_unsaved() if self.room is not None else {}
@@ -253,7 +274,8 @@ class RoomActor(Actor):
 
     def settled(self) -> bool:
         """Are all posts answered and all changes made? The room must live to hear of them."""
-        return not (self._in_flight or self._changing or self._changes)
+        carried = self.carried
+        return not (carried.in_flight or carried.stored or carried.changing or carried.changes)
 
     def summary(self) -> dict[str, Any]:
         if self.room is None:
@@ -267,8 +289,8 @@ class RoomActor(Actor):
             "gated": len(self.gated),
             "last_seq": self.last_seq,
             "last_rev": self.last_rev,
-            "in_flight": self._in_flight,
-            "changes_waiting": len(self._changes),
+            "in_flight": self.carried.in_flight,
+            "changes_waiting": len(self.carried.changes),
             "ring_messages": len(self.ring),
             "ring_bytes": self.ring.size,
             **self.fanout.statistics(),
@@ -277,30 +299,83 @@ class RoomActor(Actor):
     # Messages ----------------------------------------------------------------------------------------
 
     async def handle(self, message: Any) -> Any:
-        answer: Any = None
+        try:
+            answer = await self._handle(message)
+        except Refused:
+            raise
+        except Exception:
+            # A crash. Nothing of what follows it can be promised but that nobody waits for ever.
+            self._apologize(message)
+            raise
+        await self._pass()
+        return answer
+
+    async def _handle(self, message: Any) -> Any:
         try:
             if self.room is None and not self.gone:
                 try:
                     await self._load()
                 except Unavailable:
-                    raise unavailable() from None
+                    self._load_soon()
+                    return await self._without(message, unavailable())
             if self.gone:
                 self.context.passivate()
-                raise room_not_found()
-            answer = await self._dispatch(message)
+                return await self._without(message, room_not_found())
+            return await self._dispatch(message)
         except Refused as refusal:
             if not isinstance(message, Wish) or message.connection is None:
                 raise
             self._refuse(message.connection, message.ref, refusal)
-        await self._pass()
-        return answer
+
+    async def _without(self, message: Any, refusal: Refused) -> None:
+        """The room is gone, or the database is away and the room unread: do what can be done all the same."""
+        carried = self.carried
+        match message:
+            case Leave(quiet=True, connection=connection) | Unsubscribe(connection=connection):
+                assert connection is not None
+                carried.forget(connection)
+            case Rejected(entries=entries):
+                for entry, why in entries:
+                    self._reject(entry, why)
+            case Subscribe(connection=connection):
+                if not self.gone:
+                    connection.outlet.close(TRY_AGAIN, "try again")  # or its letters would pass it by
+            case Wish():
+                raise refusal
+            case LoadAgain():
+                self._load_set = False
+                if not self.gone:
+                    self._load_soon()
+            case Committed() | Changed() | Replayed() if not self.gone:
+                carried.held.append(message)  # what came of it is told once the room is read
+            case Committed(results=results):
+                for entry, _ in results:
+                    self._reject(entry, refusal)
+            case Changed(wish=wish, reply=reply):
+                carried.changing = False
+                self._tell_refused(wish, reply, refusal)
+            case Replayed(resume=resume):
+                carried.forget(resume.connection)
+
+    def _apologize(self, message: Any) -> None:
+        """Whose message crashed the room hears of it (one who asked hears it from the kernel)."""
+        match message:
+            case Wish(connection=connection, ref=ref) if connection is not None:
+                self._refuse(connection, ref, internal())
+            case Changed(wish=wish, reply=reply):
+                self._tell_refused(wish, reply, internal())
+            case Replayed(resume=resume):
+                self._give_up(resume, internal())
+            case Subscribe(connection=connection):
+                connection.outlet.close(TRY_AGAIN, "try again")
 
     async def _dispatch(self, message: Any) -> Any:
         match message:
             case Say():
                 await self._say(message)
             case Committed(results=results):
-                self._deliver(results)
+                self.carried.stored.extend(results)
+                self._deliver()
             case Rejected(entries=entries):
                 for entry, refusal in entries:
                     self._reject(entry, refusal)
@@ -336,7 +411,12 @@ class RoomActor(Actor):
             case Filled(outcome=outcome):
                 self._fill(outcome)
             case FillAgain():
-                self._fill_missing()
+                self._filling = False
+                self._deliver()
+            case LoadAgain():
+                self._load_set = False
+            case GoOn():
+                self._go_on()
             case SaveReads():
                 self._save_reads()
             case Saved(marks=marks, outcome=outcome):
@@ -345,8 +425,7 @@ class RoomActor(Actor):
                 self._announce_set = False
                 self.fanout.add(frame("room_presence", {**self.named(), "online": len(self.online)}))
             case Subscribe(connection=connection, known_seq=known):
-                self._resume(Resume(connection, known, None, self.last_seq, None))
-                await self._resumed(connection)
+                await self._resume(Resume(connection, known, None, None))
             case Unsubscribe(connection=connection):
                 await self._exit(connection)
             case PresenceChanged():
@@ -375,7 +454,7 @@ class RoomActor(Actor):
 
     def _refuse(self, connection: Connection, ref: str | None, refusal: Refused) -> None:
         details = refusal.details if self.room is None else {"room": self.address.label, **refusal.details}
-        if refusal.code == room_not_found().code:
+        if refusal.code == ROOM_NOT_FOUND:
             details = refusal.details
         connection.outlet.post(error_frame(refusal.code, refusal.message, details, ref))
 
@@ -421,12 +500,13 @@ class RoomActor(Actor):
             wish.reply_to,
             self.roster.mentions(content),
         )
-        self.roster.slow_down(person, self.room.slow_mode_s, trio.current_time())
-        reply = None if wish.connection is not None else self.context.defer()
-        self._in_flight += 1
-        await self.ledger.tell(Entry(post, person, self.context.ref, wish.connection, wish.ref, reply))
+        self.roster.slow_down(person, self.room.slow_mode_s, trio.current_time(), post.nonce)
         if self._typing:
             self._stop_typing(person.user_id)
+        reply = None if wish.connection is not None else self.context.defer()
+        # Last: what comes after this can no longer be refused here.
+        await self.ledger.tell(Entry(post, person, self.context.ref, wish.connection, wish.ref, reply))
+        self.carried.in_flight += 1
 
     def _refuse_blocked(self, person: Person) -> None:
         other = self.address.other(person.user_id)
@@ -435,20 +515,23 @@ class RoomActor(Actor):
         if (person.user_id, other) in self.blocks:
             raise Refused(BLOCKED, "You have blocked this person.")
 
-    def _deliver(self, results: list[tuple[Entry, Receipt]]) -> None:
+    def _deliver(self) -> None:
         """Fan out strictly last + 1; on a gap, or a row stored by an earlier attempt, read the rows first."""
-        for entry, receipt in results:
+        stored = self.carried.stored
+        while stored:
+            entry, receipt = stored[0]
+            if receipt.seq is not None and receipt.seq > self.last_seq + (1 if receipt.fresh else 0):
+                self._fill_missing()
+                return
+            stored.popleft()
             if receipt.id is None or receipt.seq is None:
                 self._reject(entry, _why_not(receipt))
                 continue
-            self._in_flight = max(0, self._in_flight - 1)
-            if self._held or receipt.seq > self.last_seq + (1 if receipt.fresh else 0):
-                self._held.append((entry, receipt))
-                self._fill_missing()
-                continue
+            self.carried.in_flight -= 1
+            # The acknowledgement first: it is true whatever becomes of the room.
+            self._acknowledge(entry, receipt)
             if receipt.seq == self.last_seq + 1:
                 self._publish(_stored(entry, receipt))
-            self._acknowledge(entry, receipt)
 
     def _publish(self, message: Message) -> None:
         blob = message_frame(self.address, message)
@@ -483,35 +566,40 @@ class RoomActor(Actor):
             self.fanout.ack(entry.connection, frame("message_ack", ack))
 
     def _reject(self, entry: Entry, refusal: Refused) -> None:
-        self._in_flight = max(0, self._in_flight - 1)
+        self.carried.in_flight -= 1
+        if self.room is not None:
+            self.roster.take_back(entry.person.user_id)
         if entry.reply is not None:
             entry.reply.fail(refusal)
         if entry.connection is not None:
             self._refuse(entry.connection, entry.ref, refusal)
 
     def _fill_missing(self) -> None:
-        if self._filling or not self._held:
+        if self._filling:
             return
         self._filling = True
-        upto = max(receipt.seq or 0 for _, receipt in self._held)
+        upto = self.carried.stored[0][1].seq
         self.context.job(self.db.read, messages_db.between, self.room_id, self.last_seq, upto, then=Filled)
 
     def _fill(self, outcome: Outcome[list[Message]]) -> None:
-        self._filling = False
-        match outcome:
-            case Value(value=missing):
-                for message in missing:
-                    if message.seq == self.last_seq + 1:
-                        self._publish(message)
-                held, self._held = self._held, []
-                for entry, receipt in held:
-                    if (receipt.seq or 0) <= self.last_seq:
-                        self._acknowledge(entry, receipt)
-                    else:
-                        self._held.append((entry, receipt))
-                self._fill_missing()
-            case Error():
-                self.context.timer(0.5, FillAgain())
+        before = self.last_seq
+        if isinstance(outcome, Value):
+            for message in outcome.value:
+                if message.seq == self.last_seq + 1:
+                    self._publish(message)
+        if self.last_seq > before:
+            self._filling = False
+            self._deliver()
+        else:
+            self.context.timer(0.5, FillAgain())
+
+    def _go_on(self) -> None:
+        """After a restart: answer for what the incarnation before had in hand."""
+        held, self.carried.held = self.carried.held, []
+        for message in held:
+            self.context.ref.answer(message)
+        self._deliver()
+        self._next_change()
 
     # Coming and going --------------------------------------------------------------------------------
 
@@ -520,8 +608,7 @@ class RoomActor(Actor):
         if self.room.kind == "public":
             self.roster.refuse_banned(wish.person.user_id)
         if wish.person.user_id in self.roster.members:
-            self._resume(Resume(wish.connection, wish.since_seq, wish.since_rev, self.last_seq, wish))
-            await self._resumed(wish.connection)
+            await self._resume(Resume(wish.connection, wish.since_seq, wish.since_rev, wish))
         elif self.room.kind == "public":
             self._enroll_soon(wish, None)
         else:
@@ -540,7 +627,8 @@ class RoomActor(Actor):
     def _enroll_soon(self, wish: Join | Enroll, reply: Reply | None) -> None:
         if self.member_count >= self.settings.room_members_max:
             raise Refused(ROOM_FULL, "This room is full.", limit=self.settings.room_members_max)
-        last = self._changes[-1][0] if self._changes else None
+        waiting = self.carried.changes
+        last = waiting[-1][0] if waiting else None
         if isinstance(last, Enrollment):
             last.wishes.append((wish, reply))
         else:
@@ -551,29 +639,23 @@ class RoomActor(Actor):
     async def enrolled(self, batch: Enrollment, members: list[rooms_db.Member]) -> None:
         """The memberships are stored: let those people in."""
         for member in members:
-            if member.user_id not in self.roster.members:
-                self.member_count += 1
-                self.roster.add(member)
+            self.roster.add(member)
         for wish, reply in batch.wishes:
             if wish.person.user_id not in self.roster.members:
                 self._tell_refused(wish, reply, room_not_found())
             elif isinstance(wish, Join) and wish.connection is not None:
-                self._resume(Resume(wish.connection, wish.since_seq, wish.since_rev, self.last_seq, wish))
-                await self._resumed(wish.connection)
+                await self._resume(Resume(wish.connection, wish.since_seq, wish.since_rev, wish))
             elif reply is not None:
                 reply.send(self.describe(wish.person))
 
-    def _resume(self, resume: Resume) -> None:
+    async def _resume(self, resume: Resume) -> None:
         """Gate the connection until what it missed is at hand: in the ring, mostly at once."""
-        self.gated[resume.connection] = resume
+        self.gated.setdefault(resume.connection, []).append(resume)
+        await self._resumed(resume)
 
-    async def _resumed(self, connection: Connection) -> None:
+    async def _resumed(self, resume: Resume) -> None:
         """Serve a gated connection from the ring, or send for the rows it misses."""
-        resume = self.gated[connection]
-        already = self.fanout.subscribers.get(connection)
-        # What this very connection is given live anyway is not replayed to it.
-        last = self.last_seq if already is None else min(already.since, self.last_seq)
-        since = last if resume.since_seq is None else resume.since_seq
+        since, last = self._stretch(resume)
         if since > self.last_seq or last - since > self.settings.room_ring_messages:
             await self._let_in(resume, None, [])
             return
@@ -593,34 +675,31 @@ class RoomActor(Actor):
             then=lambda outcome: Replayed(resume, outcome),
         )
 
+    def _stretch(self, resume: Resume) -> tuple[int, int]:
+        """What to replay: after the first, up to the second number."""
+        already = self.fanout.subscribers.get(resume.connection)
+        # What this very connection is given live anyway is not replayed to it.
+        last = self.last_seq if already is None else min(already.since, self.last_seq)
+        return (last if resume.since_seq is None else resume.since_seq), last
+
     async def _replay(
         self, resume: Resume, outcome: Outcome[tuple[list[Message], list[Message], int]]
     ) -> None:
-        if self.gated.get(resume.connection) is not resume:
-            return  # it left, or asked again
+        if resume not in self.gated.get(resume.connection, ()):
+            return  # it left
         match outcome:
             case Error():
-                del self.gated[resume.connection]
-                if resume.wish is None:
-                    # Nobody asked, so nobody would ask again: let the client reconnect instead of missing letters.
-                    resume.connection.outlet.close(1013, "try again")
-                else:
-                    self._refuse(resume.connection, resume.wish.ref, unavailable())
+                self._give_up(resume, unavailable())
             case Value(value=(missed, changed, rev)):
-                if rev < self.last_rev and resume.since_rev is not None:
+                if rev < self.last_rev:
                     # Changes went out while the rows were read, and not to this connection: read again.
-                    await self._resumed(resume.connection)
+                    await self._resumed(resume)
                     return
-                already = self.fanout.subscribers.get(resume.connection)
-                last = self.last_seq if already is None else min(already.since, self.last_seq)
-                upto = (
-                    missed[-1].seq if missed else (resume.since_seq if resume.since_seq is not None else last)
-                )
-                since_then = self.ring.after(upto, last)
+                since, last = self._stretch(resume)
+                since_then = self.ring.after(missed[-1].seq if missed else since, last)
                 if since_then is None:
-                    await self._resumed(resume.connection)
+                    await self._resumed(resume)
                     return
-                since = resume.since_seq if resume.since_seq is not None else last
                 await self._let_in(
                     resume,
                     [message_frame(self.address, m) for m in missed] + since_then,
@@ -628,11 +707,20 @@ class RoomActor(Actor):
                     too_many=len(changed) > self.settings.room_ring_messages,
                 )
 
+    def _give_up(self, resume: Resume, refusal: Refused) -> None:
+        """What it missed cannot be had."""
+        self.carried.ungate(resume)
+        if resume.wish is None:
+            # Nobody asked, so nobody would ask again: let the client reconnect instead of missing letters.
+            resume.connection.outlet.close(TRY_AGAIN, "try again")
+        else:
+            self._refuse(resume.connection, resume.wish.ref, refusal)
+
     async def _let_in(
         self, resume: Resume, missed: list[bytes] | None, changed: list[bytes], too_many: bool = False
     ) -> None:
         """Acknowledge, replay, and from here on live: one blob, then the passes. `missed` None: too far behind."""
-        del self.gated[resume.connection]
+        self.carried.ungate(resume)
         connection = resume.connection
         if missed is not None and (
             too_many or sum(map(len, missed)) + sum(map(len, changed)) > self.settings.room_ring_bytes
@@ -640,15 +728,16 @@ class RoomActor(Actor):
             missed = None
         if missed is None:
             changed = []
-        out: list[bytes] = []
+        # Its own messages may be among what it missed, and an acknowledgement comes before the echo.
+        out = [self.fanout.take_acks(connection)]
         if resume.wish is not None:
             out.append(self._join_ack(resume, missed is not None))
         out += (missed or []) + changed
         if connection.outlet.closed:
             return
         await self._enter(connection)
-        if out:
-            connection.outlet.post(b"".join(out))
+        if blob := b"".join(out):
+            connection.outlet.post(blob)
 
     def _join_ack(self, resume: Resume, complete: bool) -> bytes:
         assert self.room is not None and resume.wish is not None
@@ -688,15 +777,17 @@ class RoomActor(Actor):
     def _count_in(self, connection: Connection) -> bool:
         count = self._connections.get(connection.user_id, 0)
         self._connections[connection.user_id] = count + 1
-        if not connection.invisible and self.context.restarted:
-            self.online.setdefault(connection.user_id, connection.username)
         return count == 0
 
     async def _exit(self, connection: Connection) -> bool:
-        """Unsubscribe; the room hears of a person's last connection."""
-        self.gated.pop(connection, None)
+        """Unsubscribe; the room hears of a person's last connection. False where there was nothing to end."""
+        gated = self.gated.pop(connection, [])
+        for resume in gated:
+            if resume.wish is not None:
+                left_first = Refused(NOT_JOINED, "You left before you were in.")
+                self._refuse(connection, resume.wish.ref, left_first)
         if self.fanout.subscribers.pop(connection, None) is None:
-            return False
+            return bool(gated)
         left = self._connections[connection.user_id] - 1
         if left:
             self._connections[connection.user_id] = left
@@ -741,7 +832,8 @@ class RoomActor(Actor):
 
     async def expel(self, user_id: int, notice: bytes | None) -> None:
         """End every subscription of a person; `notice` tells him why."""
-        for connection in [c for c in (*self.fanout.subscribers, *self.gated) if c.user_id == user_id]:
+        here = dict.fromkeys((*self.fanout.subscribers, *self.gated))
+        for connection in [c for c in here if c.user_id == user_id]:
             await self._exit(connection)
             if notice is not None:
                 connection.outlet.post(notice)
@@ -843,18 +935,22 @@ class RoomActor(Actor):
     # Changes: one at a time, so that revisions go out in order ------------------------------------------
 
     def _enqueue(self, wish: Wish | Enrollment, reply: Reply | None) -> None:
-        self._changes.append((wish, reply))
+        self.carried.changes.append((wish, reply))
         self._next_change()
 
     def _next_change(self) -> None:
-        while self._changes and not self._changing:
-            wish, reply = self._changes.popleft()
+        carried = self.carried
+        while carried.changes and not carried.changing:
+            wish, reply = carried.changes.popleft()
             try:
                 change = changes.plan(self, wish)
             except Refused as refusal:
                 self._tell_refused(wish, reply, refusal)
                 continue
-            self._changing = True
+            except Exception:
+                self._tell_refused(wish, reply, internal())
+                raise
+            carried.changing = True
             apply = change.apply
 
             def changed(
@@ -868,7 +964,7 @@ class RoomActor(Actor):
             self.context.job(self.db.write, change.unit, self.room_id, *change.args, then=changed)
 
     async def _settle(self, changed: Changed) -> None:
-        self._changing = False
+        self.carried.changing = False
         try:
             match changed.outcome:
                 case Value(value=value):
@@ -910,6 +1006,9 @@ class RoomActor(Actor):
         """The room was deleted: nobody finds it any more."""
         self.renamed()
         self.gone = True
+        changes, self.carried.changes = self.carried.changes, deque()
+        for wish, reply in changes:
+            self._tell_refused(wish, reply, room_not_found())
         self.context.passivate()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import trio
 
+from veza.actors.carried import Carried
 from veza.actors.commands import Renamed, Say, Settle
 from veza.actors.errors import (
     INVALID_FORMAT,
@@ -23,10 +24,10 @@ from veza.actors.errors import (
     unavailable,
     user_not_found,
 )
-from veza.actors.fanout import Carried, Tally
+from veza.actors.fanout import Tally
 from veza.actors.kernel import ActorError, ActorStopped, Ref, System
 from veza.actors.ledger import Emptied
-from veza.actors.room import Glance, RoomActor
+from veza.actors.room import TRY_AGAIN, Glance, RoomActor
 from veza.config import Settings
 from veza.db import rooms as rooms_db
 from veza.db.errors import DataRefused, Unavailable
@@ -42,7 +43,7 @@ class Rooms:
     def __init__(
         self, system: System, *, db: Database, ledger: Ref, presence: Ref, settings: Settings
     ) -> None:
-        self._supervisor = system.supervisor("rooms")
+        self._supervisor = system.supervisor("rooms", on_escalate=self._given_up)
         self._db = db
         self._ledger = ledger
         self._closing = False
@@ -174,6 +175,14 @@ class Rooms:
     def show(self, room: RoomActor) -> None:
         """The room begins to run (again); it has not loaded yet."""
         self._shown[room.room_id] = room
+
+    def _given_up(self, path: str, error: Exception) -> None:
+        """A room crashed too often and is no more. Its listeners must come back to the next one."""
+        room = self._shown.get(int(path.rpartition("/")[2]))
+        if room is not None:
+            self.hide(room)
+            for connection in (*room.carried.subscribers, *room.carried.gated):
+                connection.outlet.close(TRY_AGAIN, "try again")
 
     def hide(self, room: RoomActor) -> None:
         """The room stops."""

@@ -22,7 +22,7 @@ class Roster:
         self._sanctions: dict[tuple[int, str], datetime | None] = {
             (s.user_id, s.kind): s.until for s in loaded.sanctions
         }
-        self._last_post: dict[int, float] = {}
+        self._last_post: dict[int, tuple[float, str]] = {}  # when, and the nonce
         self.unsaved: dict[int, int] = {}  # read marks that the database has not seen
         for member in loaded.members:
             self.add(member)
@@ -105,14 +105,24 @@ class Roster:
             raise not_joined()
         return member
 
-    def slow_down(self, person: Person, seconds: int, now: float) -> None:
-        """Slow mode: one post per `seconds` for everybody who is not a moderator; notes this one."""
+    def slow_down(self, person: Person, seconds: int, now: float, nonce: str) -> None:
+        """Slow mode: one post per `seconds` for everybody who is not a moderator; notes this one.
+
+        The same post again (its nonce tells) is no further one: its sender has not heard what became of it.
+        """
         if seconds <= 0 or self.level(person) >= rules.MODERATOR:
             return
-        wait = self._last_post.get(person.user_id, float("-inf")) + seconds - now
+        at, last = self._last_post.get(person.user_id, (float("-inf"), ""))
+        if nonce == last:
+            return
+        wait = at + seconds - now
         if wait > 0:
             raise Refused(SLOW_MODE, "This room is in slow mode.", retry_after=round(wait, 1))
-        self._last_post[person.user_id] = now
+        self._last_post[person.user_id] = now, nonce
+
+    def take_back(self, user_id: int) -> None:
+        """The post noted last was not stored after all."""
+        self._last_post.pop(user_id, None)
 
     # Read marks.
 
