@@ -1,0 +1,127 @@
+"""The house's plan, checked: arrows point down only, and nobody knows more than he must."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "veza"
+
+# Who may import what of ours. `config`, `log` and `errors` are for all; a part may always import itself.
+FOR_ALL = {"veza", "veza.config", "veza.errors", "veza.grammar", "veza.log"}
+MAY_IMPORT = {
+    "veza.http": {"veza.actors", "veza.db", "veza.security", "veza.media", "veza.mail"},
+    "veza.actors": {"veza.db", "veza.security", "veza.media"},
+    "veza.db": set(),
+    "veza.security": set(),
+    "veza.media": set(),
+    "veza.client": set(),
+    "veza.mail": set(),
+    "veza.tidy": {"veza.db"},
+    "veza.config": set(),
+    "veza.errors": set(),
+    "veza.grammar": set(),
+    "veza.log": set(),
+    "veza.cli": {"veza.commands"},
+    "veza.__main__": {"veza.cli"},
+    "veza.__init__": set(),
+    # These know everybody: the composition root, and the commands that use it.
+    "veza.app": None,
+    "veza.commands": None,
+}
+# Parts that know nothing of the product at all, so that they could leave it.
+STRANGERS = {
+    "veza.actors.kernel": {"veza.actors.kernel"},
+    "veza.client": {"veza.client"},
+    "veza.security": {"veza.security"},
+    "veza.grammar": set(),
+    "veza.errors": set(),
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = ["veza", *path.relative_to(PACKAGE).with_suffix("").parts]
+        yield ".".join(parts), path
+
+
+def part_of(module: str) -> str:
+    """The second storey of the house a module belongs to: `veza.http.api.users` is in `veza.http`."""
+    return ".".join(module.split(".")[:2])
+
+
+def imports(module: str, path: Path) -> Iterator[tuple[str, int]]:
+    """Every module of ours that this one imports, anywhere in it, with the line."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                if name.name.split(".")[0] == "veza":
+                    yield name.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively, which hides the direction"
+            if node.module and node.module.split(".")[0] == "veza":
+                for name in node.names:
+                    # `from veza import log` names a module, `from veza.log import get` a thing in one.
+                    deeper = f"{node.module}.{name.name}"
+                    yield (deeper if exists(deeper) else node.module), node.lineno
+
+
+def exists(module: str) -> bool:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    return path.is_dir() or path.with_suffix(".py").exists()
+
+
+def inside(module: str, parts: set[str]) -> bool:
+    return any(module == part or module.startswith(f"{part}.") for part in parts)
+
+
+MODULES = list(modules())
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[module for module, _ in MODULES])
+def test_arrows_point_down_only(module: str, path: Path) -> None:
+    part = part_of(module)
+    assert part in MAY_IMPORT, (
+        f"{part} has no place in the plan of the house: give it one here and in docs/architecture.md"
+    )
+    allowed = MAY_IMPORT[part]
+    if allowed is None:
+        return
+    for imported, line in imports(module, path):
+        assert imported in FOR_ALL or inside(imported, {part, *allowed}), f"{path}:{line} imports {imported}"
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[module for module, _ in MODULES])
+def test_strangers_know_nothing_of_the_product(module: str, path: Path) -> None:
+    for stranger, allowed in STRANGERS.items():
+        if inside(module, {stranger}):
+            for imported, line in imports(module, path):
+                assert inside(imported, allowed), f"{path}:{line} imports {imported}"
+
+
+def test_the_composition_root_alone_knows_everybody() -> None:
+    storeys = {"veza.http", "veza.actors", "veza.db"}
+    knowing = {
+        module
+        for module, path in MODULES
+        if part_of(module) != "veza.http"
+        and storeys <= {part_of(imported) for imported, _ in imports(module, path)}
+    }
+    assert knowing == {"veza.app"}
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[module for module, _ in MODULES])
+def test_nobody_reads_the_environment_but_the_settings_and_the_terminal(module: str, path: Path) -> None:
+    if inside(module, {"veza.config", "veza.commands"}):
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        reads = isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv")
+        assert not reads, f"{path}:{node.lineno} reads the environment: take it from the settings"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("module", "path"), MODULES, ids=[module for module, _ in MODULES])
+def test_every_file_says_first_why_it_is_there(module: str, path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    if source.strip():
+        assert ast.get_docstring(ast.parse(source)), f"{path} does not begin with a sentence about itself"
