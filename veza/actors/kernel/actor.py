@@ -20,8 +20,8 @@ class Actor:
     An instance is one incarnation: after a crash the factory makes a new one. What must survive belongs in
     the database or in `context.carried`.
 
-    A handler may await, but while it does its mailbox waits: leave the database and slow answers to
-    `context.job`. It is cancelled only when a stop's deadline has passed.
+    A handler may await, but its mailbox waits meanwhile: leave the database and slow answers to `context.job`. It
+    is cancelled only past the deadline of a stop.
     """
 
     mailbox_capacity: ClassVar[int] = 256
@@ -48,11 +48,9 @@ class Actor:
         raise NotImplementedError
 
     async def stopping(self) -> None:
-        """Orderly end (a stop or passivation): mailbox and lane are empty, no job runs, nothing more will
-        come.
+        """Orderly end (a stop or passivation): both lanes are empty, no job runs, nothing more will come.
 
-        The next incarnation under this key waits until this has returned. A crash here is logged and changes
-        nothing.
+        A successor under the same key waits until this has returned. A crash here is logged and changes nothing.
         """
 
     def summary(self) -> Summary:
@@ -72,9 +70,7 @@ class Actor:
 
 
 class Context:
-    """What an actor may ask of the kernel. Inline actors have only `ref`, `path`, `system`, `carried`,
-    `restarted`.
-    """
+    """What an actor may ask of the kernel. An inline actor has no jobs, timers or passivation."""
 
     __slots__ = ("_slot", "ref")
 
@@ -93,35 +89,29 @@ class Context:
 
     @property
     def carried(self) -> Any:
-        """The object made once per slot by the `carry` factory; it survives crashes. None without such a
-        factory.
-        """
+        """What the `carry` factory made, once for all incarnations; None if there is none."""
         return self._slot.carried
 
     @property
     def restarted(self) -> int:
-        """How many incarnations there were before this one."""
+        """How many incarnations there were before this one: 0 in the first."""
         return self._slot.meter.restarts
 
     def defer(self) -> "Reply":
         """Take over answering the message now being handled; the handler's result is ignored.
 
-        If nobody asked, the reply goes nowhere. If this handler crashes after all, the asker hears of that at
-        once.
+        If nobody asked, the reply goes nowhere. If this handler crashes after all, the asker hears of it at once.
         """
         return self._slot.defer()
 
     def job(
         self, fn: Callable[..., Awaitable[Any]], *args: Any, then: Callable[[outcome.Outcome[Any]], Any]
     ) -> None:
-        """Run `await fn(*args)` beside the actor; its outcome, made a message by `then`, arrives through the
-        lane.
+        """Run `await fn(*args)` beside the actor. `then` makes its outcome a message, which arrives by the lane.
 
-        `then` runs in the actor's task, just before `handle`. A job outlives a crash (the next incarnation
-        gets its result); an orderly stop waits for it and handles its result. It is cancelled only when its
-        actor is ended
-        otherwise: cut off past a deadline, by `Stop`, or after too many restarts. Then nobody hears of its
-          outcome.
+        `then` runs in the actor's task, just before `handle`. A job outlives a crash: the next incarnation gets
+        its result. An orderly stop waits for it and handles its result. It is cancelled, and nobody hears of its
+        outcome, when its actor ends otherwise: by `Stop`, after too many crashes, or past a stop's deadline.
 
         Raises:
           ActorStopped: the actor has ended (`stopping` is too late for jobs).
@@ -131,15 +121,14 @@ class Context:
     def timer(self, seconds: float, message: Any) -> "Timer":
         """Have `message` arrive through the lane after that time.
 
-        Once cancelled it is not handled, even if it was due. Timers belong to this incarnation: a crash or
-        the end cancels them; an orderly stop does not wait for them.
+        Once cancelled it is not handled, even if it was due. Timers belong to this incarnation: a crash or the
+        end cancels them. An orderly stop does not wait for them.
         """
         return self._slot.timer(seconds, message)
 
     def passivate(self) -> None:
-        """Ask for an end (`stopping` included) as soon as mailbox and lane are empty, no job runs and all is
-        settled.
+        """Ask for an orderly end as soon as both lanes are empty, no job runs and all is `settled`.
 
-        The request lapses if `idle` is False by then.
+        The request lapses if `idle` is False by then. Answers owed by then are answered with ActorStopped.
         """
         self._slot.passivate()

@@ -30,8 +30,10 @@ class ActorError(Exception):
 
 
 class ActorStopped(ActorError):
-    """The actor has ended or no longer accepts messages; this message was not handled. `ensure` starts a new
-    one.
+    """The actor has ended, or no longer accepts messages. `ensure` starts a new one.
+
+    From a tell: the message was not accepted. From an ask: there will be no answer; if the message was being handled
+    when the actor was ended, the outcome is unknown.
     """
 
     sentence = "this actor has stopped"
