@@ -318,7 +318,7 @@ async def test_what_was_acknowledged_survives_the_death_of_everything(tmp_path: 
             assert "database system was not properly shut down" in server.log.read_text()
 
 
-@pytest.mark.parametrize("pid", [2**22 - 3, os.getpid(), 1])
+@pytest.mark.parametrize("pid", [2**22 - 3, os.getpid(), 1], ids=["nobody", "ourselves", "init"])
 async def test_a_stale_pid_file_does_not_keep_it_from_starting(ready: Path, pid: int) -> None:
     """It names a process that is no more, or one that has nothing to do with it."""
     file = ready / "postgres/data/postmaster.pid"

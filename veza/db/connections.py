@@ -87,7 +87,7 @@ class Connections:
         self._all: set[Connection] = set()  # invariant: len(_all) + _opening <= _size
         self._idle: list[Connection] = []  # the last used first: few connections with warm caches
         self._opening = 0
-        # Deadline and future of each unit that waits, first come first served. Those that are done stay until their turn.
+        # Deadline and future of each unit that waits, first come first served; those that are done stay a while.
         self._waiting: collections.deque[tuple[float, asyncio.Future[Connection]]] = collections.deque()
         self._timer: asyncio.TimerHandle | None = None  # for the first of them, as long as there is one
         self._background: set[asyncio.Task[None]] = set()
