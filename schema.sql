@@ -59,6 +59,7 @@ CREATE TABLE refresh_tokens (
     successor_hash  bytea
 );
 CREATE INDEX refresh_tokens_session ON refresh_tokens (session_id);
+CREATE INDEX refresh_tokens_expiry ON refresh_tokens (expires_at);
 
 -- Single-use secrets sent by mail, stored hashed.
 CREATE TABLE mail_tokens (

@@ -87,6 +87,15 @@ async def test_a_refused_recipient_is_not_asked_for_again() -> None:
     assert (flaky.tries, mailer.delivered, mailer.lost) == (2, 1, 1)
 
 
+async def test_a_letter_that_cannot_be_written_is_lost_alone() -> None:
+    flaky = Flaky([])
+    mailer = Mailer(flaky, "veza@x.org")
+    mailer.post(Letter("verification", "nina@example.org\nBcc: all@example.org", "Subject", "text"))
+    mailer.post(LETTER)
+    await run(mailer)
+    assert (mailer.lost, mailer.delivered) == (1, 1)
+
+
 async def test_posting_never_blocks_and_never_raises() -> None:
     mailer = Mailer(Flaky([]), "veza@x.org", waiting=3)
     for _ in range(5):

@@ -38,6 +38,7 @@ from veza.http.media import MediaRoutes
 from veza.http.sockets.admin import AdminSockets
 from veza.http.sockets.chat import ChatSockets
 from veza.mail import open_mailer
+from veza.tidy import tidy
 
 _log = log.get("app")
 
@@ -150,6 +151,7 @@ async def open_server(
         _measure(services.metrics, core, chat)
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(chat.sweep)
+        nursery.start_soon(tidy, db)
         nursery.start_soon(watch.sweep)
         opened: door.Door = await nursery.start(
             partial(

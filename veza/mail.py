@@ -125,7 +125,11 @@ class Mailer:
     async def run(self) -> None:
         """Deliver until `close`, then what still waits."""
         async for letter in self._out:
-            await self._deliver(letter)
+            try:
+                await self._deliver(letter)
+            except Exception as error:  # one letter that cannot even be written must not end all mail
+                self.lost += 1
+                _log.error("a letter could not be sent", kind=letter.kind, error=type(error).__name__)
 
     def close(self) -> None:
         """Take no more letters."""

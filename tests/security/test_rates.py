@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veza.security.rates import Bucket, Buckets, LoginGuard
+from veza.security.rates import Bucket, Buckets, LoginGuard, neighbourhood
 
 
 class Clock:
@@ -22,6 +22,24 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.mark.parametrize(
+    ("address", "seen"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("unknown", "unknown"),
+        ("not:an:address", "not:an:address"),
+    ],
+)
+def test_who_counts_as_one(address: str, seen: str) -> None:
+    assert neighbourhood(address) == seen
 
 
 def test_a_bucket_gives_its_burst_then_its_rate(clock: Clock) -> None:

@@ -111,3 +111,9 @@ async def reset_password(
     )
     await conn.execute("DELETE FROM mail_tokens WHERE user_id = $1 AND purpose = 'reset'", addressee.user_id)
     return addressee, await sessions.end_all(conn, addressee.user_id, "password reset")
+
+
+async def purge(conn: Any) -> int:
+    """Forget tokens that expired a week ago; how many."""
+    done = await conn.execute("DELETE FROM mail_tokens WHERE expires_at < now() - interval '7 days'")
+    return int(done.rpartition(" ")[2])

@@ -6,6 +6,7 @@ bounded: beyond `max_keys` the keys unused for longest are forgotten, which only
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import time
 from collections import OrderedDict
@@ -13,6 +14,19 @@ from collections.abc import Callable, Hashable
 from typing import Final
 
 Clock = Callable[[], float]
+
+
+def neighbourhood(address: str) -> str:
+    """What counts as one address: an IPv4 address, or the /64 of an IPv6 one, because its holder has all of it."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
 
 
 class Bucket:

@@ -12,6 +12,7 @@ from veza.actors.registry import AuthFailed, Identity, missing
 from veza.http.api.envelope import forbidden
 from veza.http.api.openapi import describe
 from veza.http.api.services import services
+from veza.security.rates import neighbourhood
 from veza.security.roles import Role, at_least
 
 View = Callable[..., Awaitable[Response]]
@@ -93,3 +94,8 @@ def current() -> Identity:
 def address() -> str:
     """Where the request came from, as the door made it out (trusted proxies considered)."""
     return request.remote_addr or "unknown"
+
+
+def rate_address() -> str:
+    """The same as rate limits see it: a whole IPv6 /64 is one."""
+    return neighbourhood(address())

@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from veza import log
 from veza.http.api import openapi
-from veza.http.api.access import address, identify
+from veza.http.api.access import identify, rate_address
 from veza.http.api.admin import admin
 from veza.http.api.auth import auth
 from veza.http.api.conversations import letters
@@ -107,7 +107,7 @@ async def _before() -> Response | None:
         return None
     await identify()
     s = services()
-    key = g.identity.user_id if g.identity is not None else address()
+    key = g.identity.user_id if g.identity is not None else rate_address()
     if wait := s.rest_rates.take(key):
         raise rate_limited(wait)
     return None

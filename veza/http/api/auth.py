@@ -20,7 +20,14 @@ from veza.actors.registry import Identity
 from veza.db import accounts, mail_tokens, sessions, users
 from veza.db.errors import Conflict, Unavailable
 from veza.http.api import letters
-from veza.http.api.access import address, current, either_token, perhaps_signed_in, signed_in
+from veza.http.api.access import (
+    address,
+    current,
+    either_token,
+    perhaps_signed_in,
+    rate_address,
+    signed_in,
+)
 from veza.http.api.envelope import ApiError, bad_request, conflict, not_found, ok, rate_limited
 from veza.http.api.intake import takes
 from veza.http.api.models import (
@@ -93,7 +100,7 @@ async def login(data: Login) -> Response:
     by_email = data.email is not None and "@" in typed
     known = await s.db.read(users.credentials_by_email if by_email else users.credentials_by_username, typed)
     account: Hashable = known.user_id if known else typed
-    here = address()
+    here = rate_address()
     if wait := s.logins.attempt(account, here):
         raise rate_limited(wait, "Too many tries; wait before the next one.")
     try:

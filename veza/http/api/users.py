@@ -11,7 +11,7 @@ from veza.actors.registry import Identity
 from veza.db import sessions, users
 from veza.db.errors import Conflict, Unavailable
 from veza.http.api import letters
-from veza.http.api.access import address, signed_in
+from veza.http.api.access import rate_address, signed_in
 from veza.http.api.envelope import ApiError, conflict, not_found, ok, page_meta, rate_limited
 from veza.http.api.intake import takes, takes_query
 from veza.http.api.models import Paging, PasswordChange, People, PeopleQuery, PeopleSearch, ProfileForm
@@ -64,7 +64,7 @@ async def change_profile(identity: Identity, data: ProfileForm) -> Response:
 async def change_password(identity: Identity, data: PasswordChange) -> Response:
     """Change one's own password. Ends all other sessions."""
     s = services()
-    account, here = identity.user_id, address()
+    account, here = identity.user_id, rate_address()
     if wait := s.logins.attempt(account, here):
         raise rate_limited(wait, "Too many tries; wait before the next one.")
     try:
