@@ -449,6 +449,20 @@ async def test_postgres_own_words_are_told_when_it_does_not_start(ready: Path) -
         assert not FileLock(ready / "postgres.lock").is_taken()
 
 
+async def test_the_last_words_are_of_the_last_program(ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with trio.fail_after(30):
+        with pytest.raises(EmbeddedFailed, match="shared_buffers"):
+            await EmbeddedPostgres(ready, settings={"shared_buffers": "nonsense"}).start()
+        monkeypatch.setattr(
+            "veza.db.embedded.sys.executable", "/bin/true"
+        )  # it says nothing and does nothing
+        with pytest.raises(EmbeddedFailed, match="no message"):
+            await EmbeddedPostgres(ready).start()
+        monkeypatch.setattr("veza.db.embedded.sys.executable", "/no/such/program")
+        with pytest.raises(EmbeddedFailed, match="cannot be run: no such file"):
+            await EmbeddedPostgres(ready).start()
+
+
 async def test_lost_passwords_and_other_versions_are_told(ready: Path) -> None:
     with trio.fail_after(30):
         file = ready / "database.json"

@@ -83,6 +83,7 @@ class EmbeddedPostgres:
         self._account: Account | None = None
         self._credentials: Credentials | None = None
         self._stopping = False
+        self._log_began = 0  # where the output of the last program begins
         self.restarts = 0
 
     # Addresses
@@ -363,6 +364,7 @@ class EmbeddedPostgres:
             descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
                 self._give(self.log)
+                self._log_began = os.fstat(descriptor).st_size
                 return subprocess.Popen(
                     [
                         *(sys.executable, "-I", "-S", str(Path(__file__).with_name("child.py"))),
@@ -464,13 +466,13 @@ class EmbeddedPostgres:
         write_private(self.data / "database.json", msgspec.json.encode(self._credentials))
 
     def _last_words(self) -> str:
-        """The last complaint in the server's log, in one line."""
+        """The last complaint of the program that ran last, in one line."""
         try:
             with self.log.open("rb") as file:
-                file.seek(max(0, self.log.stat().st_size - 8192))
-                lines = file.read().decode(errors="replace").splitlines()
+                file.seek(max(self._log_began, self.log.stat().st_size - 8192))
+                lines = file.read().decode(errors="replace").strip().splitlines()
         except OSError:
-            return "it left no message"
+            lines = []
         for line in reversed(lines):
             for level in ("FATAL:", "PANIC:", "ERROR:", "error:"):
                 if level in line:
