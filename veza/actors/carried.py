@@ -62,6 +62,8 @@ class Carried:
         self.acks: dict[Connection, list[bytes]] = {}  # to be sent by the next pass
         self.changes: deque[tuple[Wish | Enrollment, Reply | None]] = deque()
         self.changing = False  # one of them is being stored
+        # What people said over their sockets while their first join is being stored, in order.
+        self.behind: dict[int, list[Wish]] = {}
         self.held: list[Any] = []  # results that came while the room could not be read
 
     def ungate(self, resume: Resume) -> None:

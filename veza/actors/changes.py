@@ -79,6 +79,7 @@ def as_refusal(error: BaseException) -> Refused:
 def plan(room: RoomActor, wish: Wish | Enrollment) -> Change:
     """The change that grants the wish; raises Refused where it is not granted."""
     if not isinstance(wish, Wish):
+        _keep_who_may_enter(room, wish)
         codes = [w.invitation if isinstance(w, Enroll) else None for w, _ in wish.wishes]
         return Change(rooms_db.add_members, ([w.person.user_id for w, _ in wish.wishes], codes), _enrolled)
     person = wish.person
@@ -114,6 +115,18 @@ def plan(room: RoomActor, wish: Wish | Enrollment) -> Change:
                 raise denied("A private conversation cannot be left.")
             return Change(rooms_db.remove_member, (person.user_id,), _quit)
     return _moderation(room, wish)
+
+
+def _keep_who_may_enter(room: RoomActor, batch: Enrollment) -> None:
+    """A join was judged when it came; since then people were banned, the room may have become full, or private."""
+    wishes, batch.wishes = batch.wishes, []
+    for wish, reply in wishes:
+        try:
+            room.may_enter(wish, before=len(batch.wishes))
+        except Refused as refusal:
+            room.tell_refused(wish, reply, refusal)
+        else:
+            batch.wishes.append((wish, reply))
 
 
 def _moderation(room: RoomActor, wish: Wish) -> Change:

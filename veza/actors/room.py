@@ -321,6 +321,11 @@ class RoomActor(Actor):
             if self.gone:
                 self.context.passivate()
                 return await self._without(message, room_not_found())
+            if isinstance(message, Wish) and message.connection is not None:
+                behind = self.carried.behind.get(message.person.user_id)
+                if behind is not None:
+                    behind.append(message)
+                    return None
             return await self._dispatch(message)
         except Refused as refusal:
             if not isinstance(message, Wish) or message.connection is None:
@@ -353,7 +358,7 @@ class RoomActor(Actor):
                     self._reject(entry, refusal)
             case Changed(wish=wish, reply=reply):
                 carried.changing = False
-                self._tell_refused(wish, reply, refusal)
+                self.tell_refused(wish, reply, refusal)
             case Replayed(resume=resume):
                 carried.forget(resume.connection)
 
@@ -363,7 +368,7 @@ class RoomActor(Actor):
             case Wish(connection=connection, ref=ref) if connection is not None:
                 self._refuse(connection, ref, internal())
             case Changed(wish=wish, reply=reply):
-                self._tell_refused(wish, reply, internal())
+                self.tell_refused(wish, reply, internal())
             case Replayed(resume=resume):
                 self._give_up(resume, internal())
             case Subscribe(connection=connection):
@@ -605,28 +610,35 @@ class RoomActor(Actor):
 
     async def _join(self, wish: Join) -> None:
         assert self.room is not None and wish.connection is not None
-        if self.room.kind == "public":
-            self.roster.refuse_banned(wish.person.user_id)
+        self.may_enter(wish)
         if wish.person.user_id in self.roster.members:
             await self._resume(Resume(wish.connection, wish.since_seq, wish.since_rev, wish))
-        elif self.room.kind == "public":
-            self._enroll_soon(wish, None)
         else:
-            raise room_not_found()
+            self._enroll_soon(wish, None)
+            self.carried.behind[wish.person.user_id] = []
 
     async def _enroll(self, wish: Enroll) -> Any:
-        assert self.room is not None
+        self.may_enter(wish)
         if wish.person.user_id in self.roster.members:
             return self.describe(wish.person)
-        if self.room.kind != "public" and not wish.invited and wish.invitation is None:
-            raise room_not_found()
-        self.roster.refuse_banned(wish.person.user_id)
         self._enroll_soon(wish, self.context.defer())
         return None
 
+    def may_enter(self, wish: Join | Enroll, before: int = 0) -> None:
+        """Raise Refused where the person may not become a member, or may not come as one. `before` others come too."""
+        assert self.room is not None
+        user_id = wish.person.user_id
+        if user_id not in self.roster.members:
+            invited = isinstance(wish, Enroll) and (wish.invited or wish.invitation is not None)
+            if self.room.kind != "public" and not invited:
+                raise room_not_found()
+            self.roster.refuse_banned(user_id)
+            if self.member_count + before >= self.settings.room_members_max:
+                raise Refused(ROOM_FULL, "This room is full.", limit=self.settings.room_members_max)
+        elif self.room.kind == "public":
+            self.roster.refuse_banned(user_id)
+
     def _enroll_soon(self, wish: Join | Enroll, reply: Reply | None) -> None:
-        if self.member_count >= self.settings.room_members_max:
-            raise Refused(ROOM_FULL, "This room is full.", limit=self.settings.room_members_max)
         waiting = self.carried.changes
         last = waiting[-1][0] if waiting else None
         if isinstance(last, Enrollment):
@@ -642,9 +654,10 @@ class RoomActor(Actor):
             self.roster.add(member)
         for wish, reply in batch.wishes:
             if wish.person.user_id not in self.roster.members:
-                self._tell_refused(wish, reply, room_not_found())
+                self.tell_refused(wish, reply, room_not_found())
             elif isinstance(wish, Join) and wish.connection is not None:
                 await self._resume(Resume(wish.connection, wish.since_seq, wish.since_rev, wish))
+                self._release(wish.person.user_id)
             elif reply is not None:
                 reply.send(self.describe(wish.person))
 
@@ -945,10 +958,10 @@ class RoomActor(Actor):
             try:
                 change = changes.plan(self, wish)
             except Refused as refusal:
-                self._tell_refused(wish, reply, refusal)
+                self.tell_refused(wish, reply, refusal)
                 continue
             except Exception:
-                self._tell_refused(wish, reply, internal())
+                self.tell_refused(wish, reply, internal())
                 raise
             carried.changing = True
             apply = change.apply
@@ -974,17 +987,24 @@ class RoomActor(Actor):
                 case Error(error=error):
                     raise changes.as_refusal(error) from error
         except Refused as refusal:
-            self._tell_refused(changed.wish, changed.reply, refusal)
+            self.tell_refused(changed.wish, changed.reply, refusal)
         self._next_change()
 
-    def _tell_refused(self, wish: Wish | Enrollment, reply: Reply | None, refusal: Refused) -> None:
+    def tell_refused(self, wish: Wish | Enrollment, reply: Reply | None, refusal: Refused) -> None:
         if isinstance(wish, Enrollment):
             for each, its_reply in wish.wishes:
-                self._tell_refused(each, its_reply, refusal)
+                self.tell_refused(each, its_reply, refusal)
         elif reply is not None:
             reply.fail(refusal)
         elif wish.connection is not None:
             self._refuse(wish.connection, wish.ref, refusal)
+            if isinstance(wish, Join):
+                self._release(wish.person.user_id)
+
+    def _release(self, user_id: int) -> None:
+        """The person's join is decided: now for what came behind it, before anything that came later."""
+        for wish in self.carried.behind.pop(user_id, ()):
+            self.context.ref.answer(wish)
 
     def glance(self, user_id: int) -> Glance | None:
         """For lists, which must not wait for a mailbox. Reads only, in one step; None until it has loaded."""
@@ -1008,7 +1028,7 @@ class RoomActor(Actor):
         self.gone = True
         changes, self.carried.changes = self.carried.changes, deque()
         for wish, reply in changes:
-            self._tell_refused(wish, reply, room_not_found())
+            self.tell_refused(wish, reply, room_not_found())
         self.context.passivate()
 
 
