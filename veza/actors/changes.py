@@ -212,18 +212,24 @@ def _may_act(room: RoomActor, person: Person) -> None:
     room.roster.refuse_banned(person.user_id)
     room.roster.member(person)
     room.roster.refuse_muted(person.user_id)
+    room.refuse_blocked(person)
 
 
 # What follows.
 
 
-def _tell(room: RoomActor, kind: str, message: Message, data: dict[str, Any]) -> None:
-    """Send a change to everybody and show it in replays from now on."""
-    room.last_rev = max(room.last_rev, message.rev)
-    room.ring.replace(message.seq, message_frame(room.address, message))
-    room.fanout.add(
-        frame(kind, {"id": message.id, **room.named(), "seq": message.seq, "rev": message.rev, **data})
-    )
+def _tell(
+    room: RoomActor, wish: Wish, kind: str, message: Message, data: dict[str, Any], changed: bool = True
+) -> None:
+    """Send a change to everybody and show it in replays from now on; where it was so already tell the asker only."""
+    blob = frame(kind, {"id": message.id, **room.named(), "seq": message.seq, "rev": message.rev, **data})
+    if changed:
+        room.last_rev = max(room.last_rev, message.rev)
+        room.ring.replace(message.seq, message_frame(room.address, message))
+        room.fanout.add(blob)
+    asker = wish.connection
+    if asker is not None and not (changed and asker in room.fanout.subscribers):
+        room.fanout.ack(asker, blob)
 
 
 async def _enrolled(room: RoomActor, batch: Enrollment, members: list[rooms_db.Member]) -> None:
@@ -233,17 +239,17 @@ async def _enrolled(room: RoomActor, batch: Enrollment, members: list[rooms_db.M
 async def _edited(room: RoomActor, wish: Edit, message: Message | None) -> Message:
     if message is None:
         raise message_not_found()
-    data = {"content": message.content, "edited_at": message.edited_at, "edited_by": message.edited_by}
-    _tell(
-        room, "message_edited", message, {**data, "mentions": message.mentions} if message.mentions else data
-    )
+    data: dict[str, Any] = {"content": message.content, "edited_at": message.edited_at, "edited_by": message.edited_by}
+    if message.mentions:
+        data["mentions"] = message.mentions
+    _tell(room, wish, "message_edited", message, data)
     return message
 
 
 async def _deleted(room: RoomActor, wish: Delete, message: Message | None) -> Message:
     if message is None:
         raise message_not_found()
-    _tell(room, "message_deleted", message, {"deleted_by": message.deleted_by})
+    _tell(room, wish, "message_deleted", message, {"deleted_by": message.deleted_by})
     return message
 
 
@@ -253,12 +259,7 @@ async def _reacted(room: RoomActor, wish: React, result: tuple[Message, bool] | 
     message, changed = result
     count = next((r.count for r in message.reactions or () if r.emoji == wish.emoji), 0)
     data = {"emoji": wish.emoji, "count": count, "user_id": wish.person.user_id, "added": wish.added}
-    if changed:
-        _tell(room, "reaction_updated", message, data)
-    elif wish.connection is not None:
-        # It was so already: only the asker needs to hear it.
-        data = {"id": message.id, **room.named(), "seq": message.seq, "rev": message.rev, **data}
-        wish.connection.outlet.post(frame("reaction_updated", data))
+    _tell(room, wish, "reaction_updated", message, data, changed)
     return message
 
 
@@ -269,13 +270,8 @@ async def _pinned(room: RoomActor, wish: Pin, result: tuple[Message, bool, bool]
     if full:
         most = room.settings.room_pins_max
         raise Refused(INVALID_FORMAT, f"A room has at most {most} pinned messages.", limit=most)
-    if changed:
-        _tell(
-            room,
-            "message_pinned" if wish.pinned else "message_unpinned",
-            message,
-            {"by": wish.person.user_id},
-        )
+    kind = "message_pinned" if wish.pinned else "message_unpinned"
+    _tell(room, wish, kind, message, {"by": wish.person.user_id}, changed)
     return message
 
 

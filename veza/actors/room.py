@@ -490,8 +490,7 @@ class RoomActor(Actor):
         self.roster.refuse_banned(person.user_id)
         self.roster.member(person)
         self.roster.refuse_muted(person.user_id)
-        if self.room.people is not None:
-            self._refuse_blocked(person)
+        self.refuse_blocked(person)
         content = rules.content(wish.content)
         post = Post(
             self.room_id,
@@ -513,7 +512,10 @@ class RoomActor(Actor):
         await self.ledger.tell(Entry(post, person, self.context.ref, wish.connection, wish.ref, reply))
         self.carried.in_flight += 1
 
-    def _refuse_blocked(self, person: Person) -> None:
+    def refuse_blocked(self, person: Person) -> None:
+        """Nothing passes between two people of whom one has blocked the other."""
+        if self.address.people is None:
+            return
         other = self.address.other(person.user_id)
         if (other, person.user_id) in self.blocks:
             raise Refused(BLOCKED, "This person does not take messages from you.")
@@ -879,6 +881,7 @@ class RoomActor(Actor):
         if connection is None or connection not in self.fanout.subscribers:
             raise not_joined()
         self.roster.refuse_muted(wish.person.user_id)
+        self.refuse_blocked(wish.person)
         user_id = wish.person.user_id
         if not wish.on:
             self._stop_typing(user_id)
@@ -903,6 +906,8 @@ class RoomActor(Actor):
 
     def _presence(self, change: PresenceChanged) -> None:
         here = change.user_id in self._connections and not change.invisible
+        if not here:
+            self._stop_typing(change.user_id)
         self._show(change.user_id, change.username, here)
         if len(self.online) > self.settings.room_presence_limit:
             return
