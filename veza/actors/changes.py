@@ -140,13 +140,14 @@ def _moderation(room: RoomActor, wish: Wish) -> Change:
             if target not in roster.members:
                 raise user_not_found()
             roster.below(person, target)
-            return Change(rooms_db.remove_member, (target,), _kicked)
+            return Change(_below(rooms_db.remove_member, roster.level(person)), (target,), _kicked)
         case Sanction(target=target, kind=kind, until=until, reason=reason):
             roster.need(person, rules.MODERATOR, f"{kind} people")
             roster.below(person, target)
             if until is not None and until <= datetime.now(UTC):
                 raise Refused(INVALID_FORMAT, "The end must be in the future.", field="until")
-            return Change(rooms_db.sanction, (target, kind, until, reason, person.user_id), _sanctioned)
+            unit = _below(rooms_db.sanction, roster.level(person))
+            return Change(unit, (target, kind, until, reason, person.user_id), _sanctioned)
         case Lift(target=target, kind=kind):
             roster.need(person, rules.MODERATOR, f"lift a {kind}")
             roster.below(person, target)
@@ -170,7 +171,21 @@ def _moderation(room: RoomActor, wish: Wish) -> Change:
     raise TypeError(f"no plan for {type(wish).__name__}")
 
 
-# Checks on the message as it is in the transaction.
+# Checks on what is in the database, in the transaction.
+
+
+def _below(unit: Callable[..., Coroutine[Any, Any, Any]], level: int) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """The unit, but only for people of a lower role on the platform than `level`, which the roster does not know."""
+
+    async def run(conn: Any, room_id: int, target: int, *args: Any) -> Any:
+        role = await rooms_db.platform_role(conn, target)
+        if role is None:
+            raise user_not_found()
+        if role != "user" and rules.level(None, role) >= level:
+            raise denied("This works only on people below you.")
+        return await unit(conn, room_id, target, *args)
+
+    return run
 
 
 def _anything(message: Message) -> None:
@@ -286,9 +301,7 @@ async def _kicked(room: RoomActor, wish: Kick, gone: bool) -> None:
     room.roster.drop(wish.target)
 
 
-async def _sanctioned(room: RoomActor, wish: Sanction, known: bool) -> None:
-    if not known:
-        raise user_not_found()
+async def _sanctioned(room: RoomActor, wish: Sanction, _: None) -> None:
     room.roster.sanction(wish.target, wish.kind, wish.until)
     details: dict[str, Any] = dict(room.named())
     if wish.until is not None:

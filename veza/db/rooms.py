@@ -230,12 +230,16 @@ async def set_role(conn: Any, room_id: int, user_id: int, role: str) -> None:
     )
 
 
+async def platform_role(conn: Any, user_id: int) -> str | None:
+    """The person's role on the platform; None where there is no such person."""
+    found = await conn.fetchval("SELECT role FROM users WHERE id = $1", user_id)
+    return None if found is None else str(found)
+
+
 async def sanction(
     conn: Any, room_id: int, user_id: int, kind: str, until: datetime | None, reason: str | None, by: int
-) -> bool:
-    """Mute or ban (a ban ends membership too). False where the person does not exist."""
-    if await conn.fetchval("SELECT true FROM users WHERE id = $1", user_id) is None:
-        return False
+) -> None:
+    """Mute or ban (a ban ends membership too)."""
     await conn.execute(
         "INSERT INTO room_sanctions (room_id, user_id, kind, until, reason, by_user_id) VALUES ($1, $2, $3, $4, $5, $6)"
         " ON CONFLICT (room_id, user_id, kind) DO UPDATE SET until = excluded.until, reason = excluded.reason,"
@@ -249,7 +253,6 @@ async def sanction(
     )
     if kind == "ban":
         await remove_member(conn, room_id, user_id)
-    return True
 
 
 async def lift(conn: Any, room_id: int, user_id: int, kind: str) -> bool:
