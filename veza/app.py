@@ -26,7 +26,7 @@ from veza.config import Settings
 from veza.db import ledger as ledger_db
 from veza.db.embedded import run_embedded
 from veza.db.errors import Unavailable
-from veza.db.lock import hold_data_directory
+from veza.db.lock import hold_data_directory, hold_database
 from veza.db.migrate import migrate
 from veza.db.pool import Database, open_database
 from veza.errors import Problem
@@ -241,8 +241,7 @@ async def _listen(settings: Settings) -> list[socket.socket]:
 
 async def _open_database(stack: AsyncExitStack, settings: Settings, url: str) -> Database:
     try:
-        await migrate(url)
-        return await stack.enter_async_context(
+        db = await stack.enter_async_context(
             open_database(
                 url,
                 size=settings.db_pool_size,
@@ -250,6 +249,10 @@ async def _open_database(stack: AsyncExitStack, settings: Settings, url: str) ->
                 statement_timeout=settings.db_statement_timeout,
             )
         )
+        # Before the migrations: they must not run under another server, which may be an older one.
+        await stack.enter_async_context(hold_database(db))
+        await migrate(url)
+        return db
     except Unavailable as error:
         raise Problem(f"the database cannot be used: {error} (check DATABASE_URL or DB_*)") from None
 
