@@ -141,12 +141,20 @@ class Rooms:
             _remember(self._names, name, found)
         return int(found)
 
+    async def conversation(self, one: int, other: int) -> int | None:
+        """The conversation two people have, if they have one; raises Refused where there is no such person."""
+        _must_differ(one, other)
+        known = self._pairs.get((min(one, other), max(one, other)))
+        if known is not None:
+            return known
+        exists, found = await _answered(self._db, rooms_db.conversation, one, other)
+        if not exists:
+            raise user_not_found()
+        return None if found is None else int(found)
+
     async def direct(self, one: int, other: int, *, create: bool = True) -> int:
         """The conversation of two people, made if need be; raises Refused where there is no such person."""
-        if one == other:
-            raise Refused(INVALID_FORMAT, "A private conversation is with somebody else.")
-        if not 0 < other < BIGINT:
-            raise user_not_found()
+        _must_differ(one, other)
         pair = (min(one, other), max(one, other))
         known = self._pairs.get(pair)
         if known is not None:
@@ -194,6 +202,13 @@ class Rooms:
         self._forgotten += 1
         for name in [name for name, known in self._names.items() if known == room_id]:
             del self._names[name]
+
+
+def _must_differ(one: int, other: int) -> None:
+    if one == other:
+        raise Refused(INVALID_FORMAT, "A private conversation is with somebody else.")
+    if not 0 < other < BIGINT:
+        raise user_not_found()
 
 
 async def _answered(db: Database, unit: Any, *args: Any, write: bool = False) -> Any:

@@ -32,6 +32,7 @@ from veza.actors.errors import (
     RATE_LIMITED,
     Refused,
     message_not_found,
+    not_joined,
     room_not_found,
     unavailable,
 )
@@ -211,7 +212,9 @@ class SessionActor(Actor):
                 )
                 await self._tell(room_id, wish)
             case r.LeaveRoom():
-                room_id = await self._target(request.room, request.with_user, request.with_)
+                room_id = await self._known_target(request.room, request.with_user, request.with_)
+                if room_id is None:
+                    raise not_joined()
                 self.joined.discard(room_id)
                 await self._tell(room_id, Leave(person=self.person, connection=self.connection, ref=ref))
             case r.RoomHistory():
@@ -220,16 +223,18 @@ class SessionActor(Actor):
                 other = _needed(
                     request.with_user if request.with_user is not None else request.with_, "with_user"
                 )
-                room_id = await self._rooms.direct(self.person.user_id, other)
+                room_id = await self._rooms.conversation(self.person.user_id, other)
                 await self._history(room_id, request, ref, other)
             case r.Typing():
-                room_id = await self._target(request.room, request.to_user_id, None)
+                room_id = await self._known_target(request.room, request.to_user_id, None)
                 wish_ = Typing(person=self.person, connection=self.connection, ref=ref, on=request.is_typing)
-                await self._tell(room_id, wish_)
+                if room_id is not None:
+                    await self._tell(room_id, wish_)
             case r.MarkRead():
-                room_id = await self._target(request.room, request.with_user, request.with_)
+                room_id = await self._known_target(request.room, request.with_user, request.with_)
                 mark = MarkRead(person=self.person, connection=self.connection, ref=ref, seq=request.seq)
-                await self._tell(room_id, mark)
+                if room_id is not None:
+                    await self._tell(room_id, mark)
             case r.SetPresence():
                 await self._set_presence(request)
             case r.Auth(token=token):
@@ -275,6 +280,13 @@ class SessionActor(Actor):
             raise Refused(INVALID_FORMAT, "Name a room, or a person with `with_user`.", field="room")
         return await self._rooms.resolve(room)
 
+    async def _known_target(self, room: str | int | None, with_user: int | None, old: int | None) -> int | None:
+        """The same for who only looks: None where two people have no conversation yet, and none is made."""
+        other = with_user if with_user is not None else old
+        if other is not None:
+            return await self._rooms.conversation(self.person.user_id, other)
+        return await self._target(room, None, None)
+
     async def _tell(self, room_id: int, wish: Wish) -> None:
         await self._rooms.tell(room_id, wish)
 
@@ -311,16 +323,19 @@ class SessionActor(Actor):
                     return
                 self._refuse(refusal, its_ref)
 
-    async def _history(self, room_id: int, request: Any, ref: str | None, other: int | None) -> None:
-        page: Page | None = await self._read(
-            messages_db.history,
-            self.person.user_id,
-            room_id,
-            request.limit,
-            request.before_seq,
-            request.after_seq,
-            request.offset,
-        )
+    async def _history(self, room_id: int | None, request: Any, ref: str | None, other: int | None) -> None:
+        if room_id is None:
+            page = Page(0, "direct", None, None, [], 0, False)  # the two have not written yet
+        else:
+            page = await self._read(
+                messages_db.history,
+                self.person.user_id,
+                room_id,
+                request.limit,
+                request.before_seq,
+                request.after_seq,
+                request.offset,
+            )
         if page is None:
             raise room_not_found()
         address = Address(page.room_id, page.kind, page.name, page.people)

@@ -148,6 +148,17 @@ async def find_direct(conn: Any, one: int, other: int) -> int | None:
     return None if found is None else int(found)
 
 
+async def conversation(conn: Any, one: int, other: int) -> tuple[bool, int | None]:
+    """Is there an `other` at all, and the id of the conversation the two have, if they have one."""
+    found = await conn.fetchrow(
+        "SELECT r.id FROM users u LEFT JOIN rooms r ON r.kind = 'direct' AND r.user_low = least($1, u.id)"
+        " AND r.user_high = greatest($1, u.id) WHERE u.id = $2",
+        one,
+        other,
+    )
+    return found is not None, found[0] if found is not None else None
+
+
 async def blocked_between(conn: Any, one: int, other: int) -> list[tuple[int, int]]:
     """Which of the two have blocked the other: (blocker, blocked) pairs."""
     rows = await conn.fetch(
