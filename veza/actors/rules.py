@@ -43,6 +43,11 @@ def content(text: str) -> str:
     return text
 
 
+def is_line(text: str, most: int) -> bool:
+    """Is it a text of at most `most` characters, without control characters or line breaks?"""
+    return len(text) <= most and not regex.search(r"[\p{Cc}\p{Zl}\p{Zp}]", text)
+
+
 def nonce(text: str) -> str:
     if not 1 <= len(text) <= NONCE_MAX or _CONTROL.search(text):
         raise Refused(INVALID_FORMAT, f"A nonce has 1 to {NONCE_MAX} plain characters.", field="nonce")

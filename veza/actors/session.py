@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from veza.actors import requests as r
+from veza.actors import rules
 from veza.actors.commands import (
     Delete,
     Edit,
@@ -50,6 +51,8 @@ from veza.security.rates import Buckets
 
 ABUSE = 4008
 TOKEN_EXPIRED = 4001
+STATUS_MAX = 140
+REMEMBERED = 256  # rooms joined, before those that refused are weeded out
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -192,7 +195,7 @@ class SessionActor(Actor):
                     await self._rooms.direct(self.person.user_id, other), self._say(request, ref)
                 )
                 return
-            case r.MessageBatch():
+            case r.MessageBatch() if request.messages:
                 await self._batch(request, ref)
                 return
         self._count_frame()
@@ -202,6 +205,9 @@ class SessionActor(Actor):
                 self._post("pong", stamp if ref is None else {**stamp, "ref": ref})
             case r.JoinRoom():
                 room_id = await self._target(request.room, request.with_user, request.with_)
+                if len(self.joined) >= REMEMBERED:
+                    # A room that runs for nobody but us will have ended by then.
+                    self.joined = {each for each in self.joined if self._rooms.running(each) is not None}
                 self.joined.add(room_id)
                 wish = Join(
                     person=self.person,
@@ -239,6 +245,8 @@ class SessionActor(Actor):
                 await self._set_presence(request)
             case r.Auth(token=token):
                 await self._renew(token, ref)
+            case r.MessageBatch():
+                raise Refused(INVALID_FORMAT, "A batch holds at least one message.", field="messages")
             case _:
                 await self._change(request, ref)
 
@@ -307,6 +315,8 @@ class SessionActor(Actor):
     async def _batch(self, batch: r.MessageBatch, ref: str | None) -> None:
         """Each as if sent alone; the first that meets the rate limit ends the batch."""
         for accepted, raw in enumerate(batch.messages):
+            if self.connection.outlet.closed:
+                return
             frame_ = self._decode(bytes(raw))
             its_ref = frame_.ref
             try:
@@ -355,8 +365,10 @@ class SessionActor(Actor):
         if request.status not in STATUSES:
             raise Refused(INVALID_FORMAT, f"A status is one of {', '.join(STATUSES)}.", field="status")
         text = request.text.strip() if request.text is not None else None
-        if text is not None and (len(text) > 140 or not text.isprintable()):
-            raise Refused(INVALID_FORMAT, "A status text has at most 140 printable characters.", field="text")
+        if text is not None and not rules.is_line(text, STATUS_MAX):
+            raise Refused(
+                INVALID_FORMAT, f"A status text is one line of at most {STATUS_MAX} characters.", field="text"
+            )
         try:
             await self._db.write(rooms_db.save_presence, self.person.user_id, request.status, text or None)
         except Unavailable:
