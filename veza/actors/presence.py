@@ -26,13 +26,14 @@ STATUSES = ("online", "away", "busy", "invisible")
 
 
 class Connected(msgspec.Struct, frozen=True):
-    """Ask: a socket is open. `known` says up to where it knows each of its conversations (room id → last_seq);
-    `friends` are the people it has conversations with."""
+    """Ask: a socket is open. `known` says up to where it knows each of its conversations (room id → last_seq), and
+    `knows_all` whether those are all it had then; `friends` are the people it has conversations with."""
 
     connection: Connection
     status: str
     text: str | None
     known: dict[int, int]
+    knows_all: bool
     friends: frozenset[int]
 
 
@@ -209,8 +210,11 @@ class PresenceActor(Actor):
             self.present.people[connection.user_id] = person
         connection.invisible = person.status == "invisible"
         person.connections.add(connection)
+        # One that began while this socket was being welcomed is unknown to it from its first letter on.
+        unknown = 0 if message.knows_all else None
         for room in self._running(connection.user_id):
-            room.answer(Subscribe(connection, message.known.get(room_id(room))))
+            room.answer(Subscribe(connection, message.known.get(room_id(room), unknown)))
+        person.friends |= message.friends.union(self.present.watches.get(connection.user_id, {}).values())
         if first:
             self._announce(connection.user_id, person, person.status, friends_only=True)
 

@@ -370,6 +370,9 @@ class Conversation(msgspec.Struct, frozen=True):
     last_read_seq: int
 
 
+CONVERSATIONS_LISTED = 1000  # in a welcome: the latest
+
+
 class Arrival(msgspec.Struct, frozen=True):
     """What a new socket is told of its person."""
 
@@ -387,8 +390,9 @@ async def arrival(conn: Any, user_id: int) -> Arrival | None:
         "         m.last_read_seq, r.last_message_at"
         "  FROM rooms r JOIN room_members m ON m.room_id = r.id AND m.user_id = $1"
         "  WHERE r.kind = 'direct' AND (r.user_low = $1 OR r.user_high = $1)"
-        "  ORDER BY r.last_message_at DESC NULLS LAST LIMIT 1000) AS d ON true WHERE u.id = $1",
+        "  ORDER BY r.last_message_at DESC NULLS LAST LIMIT $2) AS d ON true WHERE u.id = $1",
         user_id,
+        CONVERSATIONS_LISTED,
     )
     if not rows:
         return None

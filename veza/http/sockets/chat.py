@@ -265,8 +265,9 @@ class ChatSockets:
         connection.outlet.post(frame("welcome", data))
         known = {c.room_id: c.last_seq for c in arrival.conversations}
         friends = frozenset(c.with_user for c in arrival.conversations)
+        whole = len(known) < rooms_db.CONVERSATIONS_LISTED
         await self._presence.ask(
-            Connected(connection, arrival.presence, arrival.presence_text, known, friends)
+            Connected(connection, arrival.presence, arrival.presence_text, known, whole, friends)
         )
 
     async def _authenticate(self, token: str) -> Identity:
