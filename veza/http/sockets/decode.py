@@ -56,8 +56,8 @@ def decode(text: str | bytes) -> Incoming:
     if decoder is None:
         raise Malformed("Unknown frame type.", ref, type=envelope.type[:50])
     data = bytes(envelope.data)
-    nested = data[:1] == b"{"
-    if data and not nested and data != b"null":
+    nested = data[:1] == b"{" and data[1:].strip() != b"}"
+    if data and data[:1] != b"{" and data != b"null":
         raise Malformed("`data` is an object.", ref)
     try:
         return Incoming(decoder(data if nested else text), ref)
