@@ -174,7 +174,9 @@ def _moderation(room: RoomActor, wish: Wish) -> Change:
 # Checks on what is in the database, in the transaction.
 
 
-def _below(unit: Callable[..., Coroutine[Any, Any, Any]], level: int) -> Callable[..., Coroutine[Any, Any, Any]]:
+def _below(
+    unit: Callable[..., Coroutine[Any, Any, Any]], level: int
+) -> Callable[..., Coroutine[Any, Any, Any]]:
     """The unit, but only for people of a lower role on the platform than `level`, which the roster does not know."""
 
     async def run(conn: Any, room_id: int, target: int, *args: Any) -> Any:
@@ -254,7 +256,11 @@ async def _enrolled(room: RoomActor, batch: Enrollment, members: list[rooms_db.M
 async def _edited(room: RoomActor, wish: Edit, message: Message | None) -> Message:
     if message is None:
         raise message_not_found()
-    data: dict[str, Any] = {"content": message.content, "edited_at": message.edited_at, "edited_by": message.edited_by}
+    data: dict[str, Any] = {
+        "content": message.content,
+        "edited_at": message.edited_at,
+        "edited_by": message.edited_by,
+    }
     if message.mentions:
         data["mentions"] = message.mentions
     _tell(room, wish, "message_edited", message, data)

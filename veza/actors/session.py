@@ -218,29 +218,29 @@ class SessionActor(Actor):
                 )
                 await self._tell(room_id, wish)
             case r.LeaveRoom():
-                room_id = await self._known_target(request.room, request.with_user, request.with_)
-                if room_id is None:
+                known = await self._known_target(request.room, request.with_user, request.with_)
+                if known is None:
                     raise not_joined()
-                self.joined.discard(room_id)
-                await self._tell(room_id, Leave(person=self.person, connection=self.connection, ref=ref))
+                self.joined.discard(known)
+                await self._tell(known, Leave(person=self.person, connection=self.connection, ref=ref))
             case r.RoomHistory():
                 await self._history(await self._rooms.resolve(request.room), request, ref, None)
             case r.DmHistory():
                 other = _needed(
                     request.with_user if request.with_user is not None else request.with_, "with_user"
                 )
-                room_id = await self._rooms.conversation(self.person.user_id, other)
-                await self._history(room_id, request, ref, other)
+                known = await self._rooms.conversation(self.person.user_id, other)
+                await self._history(known, request, ref, other)
             case r.Typing():
-                room_id = await self._known_target(request.room, request.to_user_id, None)
+                known = await self._known_target(request.room, request.to_user_id, None)
                 wish_ = Typing(person=self.person, connection=self.connection, ref=ref, on=request.is_typing)
-                if room_id is not None:
-                    await self._tell(room_id, wish_)
+                if known is not None:
+                    await self._tell(known, wish_)
             case r.MarkRead():
-                room_id = await self._known_target(request.room, request.with_user, request.with_)
+                known = await self._known_target(request.room, request.with_user, request.with_)
                 mark = MarkRead(person=self.person, connection=self.connection, ref=ref, seq=request.seq)
-                if room_id is not None:
-                    await self._tell(room_id, mark)
+                if known is not None:
+                    await self._tell(known, mark)
             case r.SetPresence():
                 await self._set_presence(request)
             case r.Auth(token=token):
@@ -288,7 +288,9 @@ class SessionActor(Actor):
             raise Refused(INVALID_FORMAT, "Name a room, or a person with `with_user`.", field="room")
         return await self._rooms.resolve(room)
 
-    async def _known_target(self, room: str | int | None, with_user: int | None, old: int | None) -> int | None:
+    async def _known_target(
+        self, room: str | int | None, with_user: int | None, old: int | None
+    ) -> int | None:
         """The same for who only looks: None where two people have no conversation yet, and none is made."""
         other = with_user if with_user is not None else old
         if other is not None:

@@ -281,9 +281,9 @@ async def update(
     kind: str | None,
     slow_mode_s: int | None,
 ) -> Room | None:
-    """Change what is not None. Raises Conflict where a public room has the name."""
+    """Change what is not None; an empty description takes it away. Raises Conflict where a public room has the name."""
     row = await conn.fetchrow(
-        f"UPDATE rooms r SET name = coalesce($2, r.name), description = coalesce($3, r.description),"
+        f"UPDATE rooms r SET name = coalesce($2, r.name), description = nullif(coalesce($3, r.description), ''),"
         f" kind = coalesce($4, r.kind), slow_mode_s = coalesce($5, r.slow_mode_s) WHERE r.id = $1 RETURNING {_COLUMNS}",
         room_id,
         name,
