@@ -154,7 +154,7 @@ async def test_every_operation_says_what_it_needs_and_how_it_fails(document: Any
             for status, answer in operation["responses"].items():
                 if int(status) >= 400:
                     schema = answer["content"]["application/json"]["schema"]
-                    assert schema == {"$ref": "#/components/schemas/Failure"}, where
+                    assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}, where
     assert document["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
 
 

@@ -154,6 +154,22 @@ def test_deep_and_long_tokens_cost_little(tokens: AccessTokens) -> None:
             tokens.read(token)
 
 
+def test_what_is_remembered_of_tokens_is_bounded(
+    tokens: AccessTokens, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("veza.security.tokens._KEPT", 3)
+    issued = [tokens.issue(number, "nina", "user", SID)[0] for number in range(10)]
+    for _ in range(2):
+        assert [tokens.read(token).user_id for token in issued] == list(range(10))
+    assert len(tokens._good) == 3
+    assert not any(token in repr(tokens.__dict__) for token in issued)
+    clock.now += 3600
+    for token in issued:
+        with pytest.raises(TokenRefused):
+            tokens.read(token)
+    assert not tokens._good or all(claims.exp > clock.now for claims in tokens._good.values())
+
+
 def test_short_secrets_are_refused() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         AccessTokens("x" * 31, 60)

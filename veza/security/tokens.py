@@ -2,7 +2,7 @@
 
 An access token says who its holder claims to be; whether that is still so is the registry's to say. Only HS256 is
 read, whatever the token's own header asks for (RFC 8725 §3.1), `exp` must be there, and a refresh token or anything
-else that is not `typ: access` is refused. Nothing here ever logs or keeps a token.
+else that is not `typ: access` is refused. Nothing here ever logs a token, or keeps more than its digest.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 
 _ALGORITHM: Final = "HS256"
 _LONGEST: Final = 4096  # characters; ours are under 500, and what is longer costs work before it is refused
+_KEPT: Final = 20_000  # tokens whose signature need not be checked again
 _REQUIRED: Final = ["exp", "iat", "sid", "jti", "typ", "user_id"]
 
 
@@ -50,6 +51,7 @@ class AccessTokens:
             raise ValueError("the token secret needs at least 32 bytes")
         self._secret = secret
         self._clock = clock
+        self._good: dict[bytes, AccessClaims] = {}  # by digest, the oldest first; bounded
         self.lifetime = lifetime
 
     def __repr__(self) -> str:
@@ -75,6 +77,19 @@ class AccessTokens:
         """The claims of a token of ours that has not expired; raises TokenRefused for anything else."""
         if len(token) > _LONGEST:
             raise TokenRefused
+        # A client sends the same token with every request; its signature is checked once.
+        known = digest(token)
+        read = self._good.get(known)
+        if read is None:
+            read = self._good[known] = self._verified(token)
+            if len(self._good) > _KEPT:
+                del self._good[next(iter(self._good))]
+        if read.exp <= self._clock():
+            self._good.pop(known, None)
+            raise TokenRefused(expired=True)
+        return read
+
+    def _verified(self, token: str) -> AccessClaims:
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
@@ -85,12 +100,9 @@ class AccessTokens:
             )
             if claims["typ"] != "access":
                 raise TokenRefused
-            read = msgspec.convert(claims, AccessClaims)
+            return msgspec.convert(claims, AccessClaims)
         except (jwt.PyJWTError, msgspec.ValidationError, ValueError, RecursionError):
             raise TokenRefused from None
-        if read.exp <= self._clock():
-            raise TokenRefused(expired=True)
-        return read
 
 
 def new_secret() -> str:

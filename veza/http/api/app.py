@@ -85,7 +85,7 @@ def create_app(services: Services) -> QuartTrio:
     app.before_request(_before)
     app.after_request(_after)
     app.register_error_handler(Exception, _failed)
-    openapi.extension(TAGS).init_app(app)
+    openapi.provide(app, TAGS)
     for blueprint in (auth, people, chat_rooms, moderation, chat_messages, letters, admin):
         app.register_blueprint(blueprint, url_prefix=BASE + (blueprint.url_prefix or ""))
     app.register_blueprint(system)

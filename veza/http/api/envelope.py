@@ -35,7 +35,7 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     next_cursor: str | None = None
 
 
-class Failure(msgspec.Struct, frozen=True):
+class ErrorAnswer(msgspec.Struct, frozen=True):
     """What went wrong: `error` for people, `code` for machines, `details` by field where the input is to blame."""
 
     success: bool

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from quart import Response, current_app
+from quart import Quart, Response, current_app
 from quart_schema import Info, QuartSchema, Tag
 from quart_schema.openapi import HttpSecurityScheme, OpenAPIProvider
 from werkzeug.routing.rules import Rule
 
 from veza import __version__
-from veza.http.api.envelope import Failure, Meta
-from veza.http.api.schemas import components, reference
+from veza.http.api.envelope import ErrorAnswer, Meta
+from veza.http.api.schemas import components
 
 View = Callable[..., Awaitable[Response]]
 
@@ -100,7 +100,7 @@ class Provider(OpenAPIProvider):
     """quart-schema's walk over the routes, with components gathered for the whole document at once."""
 
     def schema(self) -> dict[str, Any]:
-        models: list[Any] = [Failure, Meta]
+        models: list[Any] = [ErrorAnswer, Meta]
         for rule in self.generate_rules():
             note = describe(self._app.view_functions[rule.endpoint])
             models += [
@@ -165,7 +165,7 @@ class Provider(OpenAPIProvider):
         for status in sorted(statuses):
             answers[str(status)] = {
                 "description": _STATUS.get(status, "Failure"),
-                "content": {"application/json": {"schema": reference("Failure")}},
+                "content": {"application/json": {"schema": self._schemas[ErrorAnswer]}},
             }
         return answers
 
@@ -177,7 +177,7 @@ class Provider(OpenAPIProvider):
         }
         required = ["success", "data"]
         if note.listing:
-            properties["meta"] = reference("Meta")
+            properties["meta"] = self._schemas[Meta]
             required.append("meta")
         envelope = {"type": "object", "properties": properties, "required": required}
         return envelope if note.beside is None else {"allOf": [envelope, self._schemas[note.beside]]}
@@ -190,27 +190,26 @@ class Provider(OpenAPIProvider):
         ]
 
 
-def extension(tags: list[tuple[str, str]]) -> QuartSchema:
-    """The extension for `create_app`. Its own document pages are off: they load scripts from elsewhere."""
-    return QuartSchema(
-        openapi_path=None,
-        redoc_ui_path=None,
-        scalar_ui_path=None,
-        swagger_ui_path=None,
+def provide(app: Quart, tags: list[tuple[str, str]]) -> None:
+    """Make `document()` work for this application.
+
+    quart-schema's extension is only configured, never installed: it would wrap every answer, and add pages that load
+    scripts from elsewhere.
+    """
+    extension = QuartSchema(
         info=Info(
             title="Veza", version=__version__, description="The REST API. Sockets speak at `/ws/chat`."
         ),
         tags=[Tag(name=name, description=text) for name, text in tags],
         security_schemes={"bearer": HttpSecurityScheme(scheme="bearer", bearer_format="JWT")},
-        conversion_preference="msgspec",
-        openapi_provider_class=Provider,
     )
+    app.extensions["openapi"] = Provider(app, extension)
 
 
 def document() -> bytes:
     """The document of the current application, made at the first call: routes do not change while it runs."""
     extensions = current_app.extensions
-    if "veza_openapi" not in extensions:
-        extensions["veza_openapi"] = msgspec.json.encode(extensions["QUART_SCHEMA"].openapi_provider.schema())
-    made: bytes = extensions["veza_openapi"]
+    if "openapi_document" not in extensions:
+        extensions["openapi_document"] = msgspec.json.encode(extensions["openapi"].schema())
+    made: bytes = extensions["openapi_document"]
     return made
