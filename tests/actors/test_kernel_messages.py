@@ -444,15 +444,15 @@ async def test_asking_in_several_tasks_of_one_handler_is_seen(system: System) ->
 async def test_the_end_of_one_wait_does_not_hide_another(system: System) -> None:
     a, _ = puppet(system, "a")
     b, _ = puppet(system, "b")
-
-    async def later_closes_the_circle(_: Actor) -> None:
-        await trio.sleep(2)
-        await a.ask("circle")
+    gate = Gate()
 
     async def asks_twice(_: Actor) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(b.ask, "answered at once")
-            nursery.start_soon(b.ask, later_closes_the_circle)
+            nursery.start_soon(b.ask, gate)
+            await gate.entered.wait()
+            nursery.start_soon(b.ask, lambda actor: a.ask("circle"))
+            await trio.sleep(1)  # both wait now
+            gate.open()
 
     with pytest.raises(ActorCrashed):
         await a.ask(asks_twice)
