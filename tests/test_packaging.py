@@ -20,6 +20,8 @@ def distribution(requirement: str) -> str:
 def imported(folder: str) -> set[str]:
     found = set()
     for path in (ROOT / folder).rglob("*.py"):
+        if "peers" in path.parts:
+            continue  # other servers, measured where somebody has installed what they need
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {name.name.split(".")[0] for name in node.names}
