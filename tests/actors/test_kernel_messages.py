@@ -446,11 +446,15 @@ async def test_the_end_of_one_wait_does_not_hide_another(system: System) -> None
     b, _ = puppet(system, "b")
     gate = Gate()
 
+    async def closes_the_circle(_: Actor) -> None:
+        await trio.sleep(1)  # the first wait has ended
+        await a.ask("circle")
+
     async def asks_twice(_: Actor) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(b.ask, gate)
             await gate.entered.wait()
-            nursery.start_soon(b.ask, lambda actor: a.ask("circle"))
+            nursery.start_soon(b.ask, closes_the_circle)
             await trio.sleep(1)  # both wait now
             gate.open()
 
