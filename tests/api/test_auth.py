@@ -283,6 +283,29 @@ async def test_a_bcrypt_hash_is_verified_and_upgraded(api: Api, db: Database) ->
     assert (await api.login(person, "from the older program")).status == 200
 
 
+@pytest.mark.parametrize(
+    "meanwhile",
+    ["UPDATE users SET password_hash = 'changed'", "UPDATE users SET is_active = false"],
+)
+async def test_a_login_does_not_slip_in_behind_what_ended_all_sessions(
+    api: Api, db: Database, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """The old password was found right; before the session is made, it is changed, or the account disabled."""
+    person = await api.person("nina")
+    verify = type(api.services.passwords).verify
+
+    async def change(conn: Any) -> None:
+        await conn.execute(meanwhile)
+
+    async def verify_slowly(self: Any, *args: Any) -> Any:
+        verdict = await verify(self, *args)
+        await db.write(change)
+        return verdict
+
+    monkeypatch.setattr(type(api.services.passwords), "verify", verify_slowly)
+    assert (await api.login(person)).status == 401
+
+
 async def test_five_tries_a_minute_then_growing_waits(api: Api, clock: Clock) -> None:
     person = await api.person("nina")
     for _ in range(5):
