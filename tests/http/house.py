@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -243,7 +243,11 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def open_house(files: Path | None = None, config: Settings | None = None) -> AsyncIterator[House]:
+async def open_house(
+    files: Path | None = None,
+    config: Settings | None = None,
+    listeners: list[socket.socket] | None = None,
+) -> AsyncIterator[House]:
     house = House()
     config = config or settings()
     shelves = [folder("/files/", files)] if files is not None else []
@@ -260,6 +264,7 @@ async def open_house(files: Path | None = None, config: Settings | None = None) 
                 sockets={"/ws/chat": house.chat},
                 media=MediaRoutes(config, shelves),
                 body_limit=limit,
+                listeners=listeners,
             )
         )
         yield house
@@ -416,10 +421,20 @@ def client_frame(payload: bytes, opcode: int = 1, *, final: bool = True, masked:
     return start + key + bytes(byte ^ key[at & 3] for at, byte in enumerate(payload))
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for what the server shows outside but tells nobody."""
+    while not true():  # noqa: ASYNC110
+        await trio.sleep(0.005)
+
+
 async def empty(opened: door.Door) -> None:
     """Wait until no connection is left."""
-    while opened.connections:  # noqa: ASYNC110 - what a person would look at
-        await trio.sleep(0.005)
+    await until(lambda: not opened.connections)
+
+
+def named(value: Any) -> str:
+    """The name of a test's parameter: the same in every process, though keys and masks are drawn anew."""
+    return "bytes" if isinstance(value, bytes) else str(value)
 
 
 def resident() -> int:

@@ -7,7 +7,7 @@ import json
 import pytest
 import trio
 
-from tests.http.house import get, handshake, open_house, post, settings
+from tests.http.house import get, handshake, named, open_house, post, settings
 
 INNER = b"GET /api/ping?n=smuggled HTTP/1.1\r\nHost: house\r\n\r\n"
 START = b"POST /api/echo HTTP/1.1\r\nHost: house\r\n"
@@ -171,6 +171,7 @@ async def test_absolute_form_is_accepted_and_its_authority_is_the_host() -> None
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 11000 + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 300 + b"\r\n", 431),
     ],
+    ids=named,
 )
 async def test_what_is_refused_for_its_head(request_bytes: bytes, status: int) -> None:
     with trio.fail_after(10):
@@ -213,7 +214,9 @@ async def test_a_head_that_comes_byte_by_byte_is_a_head() -> None:
             assert json.loads((await client.answer()).body)["n"] == "slow"
 
 
-@pytest.mark.parametrize("start", [b"", b"\r\n", b"G", b"GET / HTTP/1.1\r\nHost: a\r\n", handshake()[:-2]])
+@pytest.mark.parametrize(
+    "start", [b"", b"\r\n", b"G", b"GET / HTTP/1.1\r\nHost: a\r\n", handshake()[:-2]], ids=named
+)
 async def test_a_head_that_is_never_complete_ends_the_connection(start: bytes) -> None:
     with trio.fail_after(10):
         async with open_house(config=settings(head_timeout=0.3)) as house:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.http.house import Client, get, handshake, open_house, post, settings
+from tests.http.house import Client, get, handshake, named, open_house, post, settings
 
 FILE = bytes(range(256)) * 300  # larger than one read
 
@@ -128,6 +128,7 @@ async def test_bodies_and_headers_that_look_like_requests_are_neither(files: Pat
         post("/api/echo", b"x", "Connection: close"),
         get("/ws/chat", "Connection: close"),
     ],
+    ids=named,
 )
 async def test_http_1_0_and_connection_close_end_at_once(files: Path, request_bytes: bytes) -> None:
     with trio.fail_after(10):

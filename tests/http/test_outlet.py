@@ -170,8 +170,8 @@ async def test_a_blob_larger_than_the_limit_still_reaches_a_reader() -> None:
 
 
 async def test_a_client_that_stops_reading_is_let_go_and_nobody_else_notices() -> None:
-    with trio.fail_after(20):
-        async with open_house(config=house_settings(outlet_limit=100_000)) as house:
+    with trio.fail_after(30):
+        async with open_house(config=house_settings(outlet_limit=100_000, outlet_close_grace=20)) as house:
             reader = await house.websocket()
             sleeper = await house.websocket(receive_buffer=4096)
             for client in (reader, sleeper):

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio_websocket import open_websocket_url
 
-from tests.http.house import client_frame, get, handshake, open_house, post, settings
+from tests.http.house import client_frame, get, handshake, named, open_house, post, settings
 
 
 async def test_a_library_client_talks_to_it() -> None:
@@ -63,6 +63,7 @@ async def test_the_handshake_is_answered_as_the_rfc_says() -> None:
         (re.sub(rb"Key: \S+", b"Key: short", handshake("/ws/chat")), 400, "BAD_REQUEST"),
         (re.sub(rb"Sec-WebSocket-Key: \S+\r\n", b"", handshake("/ws/chat")), 400, "BAD_REQUEST"),
     ],
+    ids=named,
 )
 async def test_what_is_refused_before_the_upgrade(request_bytes: bytes, status: int, code: str) -> None:
     with trio.fail_after(10):
@@ -118,6 +119,7 @@ async def test_frames_cut_anywhere_arrive_whole() -> None:
         (client_frame(b"\x03\xe8", 8), 1000),
         (client_frame(b"", 8), 1005),
     ],
+    ids=named,
 )
 async def test_close_codes(frames: bytes, code: int) -> None:
     with trio.fail_after(10):

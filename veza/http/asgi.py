@@ -184,6 +184,7 @@ class Asgi:
         try:
             await exchange.run(stream)
         except (Refused, Disconnected, trio.Cancelled):
+            wire.closing = True
             # Its task ends by `http.disconnect`, or else with the connection.
             stream.tell_gone()
             nursery = tasks._nursery

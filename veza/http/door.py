@@ -301,11 +301,11 @@ class Door:
             else:
                 go_on = await self._asgi.answer(wire, head, tasks, visit, self._body_limit(head))
         except Refused as refused:
-            close = not head.keep_alive or head.has_body or wire.closing
+            close = not head.keep_alive or wire.owed or wire.closing
             await self._refuse(wire, head, refused, visit.request_id, close=close)
             return not close
         if not go_on:
-            await wire.part(linger=head.has_body)
+            await wire.part(linger=wire.owed)
         return go_on
 
     def _not_a_socket(self, head: Head) -> Refused:
@@ -329,7 +329,7 @@ class Door:
             key = head.websocket_key
             admission = await endpoint.admit(head, visit.client)
         except Refused as refused:
-            close = not head.keep_alive or head.has_body or wire.closing
+            close = not head.keep_alive or wire.owed or wire.closing
             await self._refuse(wire, head, refused, visit.request_id, close=close)
             return None
         try:
@@ -386,7 +386,7 @@ class Door:
     ) -> None:
         await wire.send(*self._refusal(head, refused, request_id, close=close))
         if close:
-            await wire.part(linger=head is None or head.has_body)
+            await wire.part(linger=head is None or wire.owed or wire.closing)
 
 
 async def open_listeners(host: str, port: int) -> list[socket.socket]:

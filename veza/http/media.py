@@ -166,7 +166,7 @@ class MediaRoutes:
         if head.method not in ("GET", "HEAD"):
             raise Refused(405, headers=[(b"allow", b"GET, HEAD")])
         resource = await shelf.find(head, visit)
-        close = not head.keep_alive or head.has_body or wire.closing
+        close = not head.keep_alive or wire.owed or wire.closing
         if resource.path is None:
             await self._send(wire, head, visit, resource, close, None, len(resource.data), 0)
             return not close

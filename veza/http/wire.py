@@ -35,6 +35,7 @@ class Wire:
         here: our own end's address and port.
         idle_until: when to close it, while it waits for the first byte of a request. The door sees to it, with one
             clock for all: a deadline of its own for every request would cost more than reading its head.
+        owed: of the current request's body some has not been read: what comes next is no head.
         closing: the next answer is the last on this connection.
     """
 
@@ -48,12 +49,14 @@ class Wire:
         "here",
         "idle_until",
         "line",
+        "owed",
     )
 
     def __init__(self, line: Line, settings: Settings) -> None:
         self.line = line
         self.here = line.here()
         self.idle_until = inf
+        self.owed = False
         self.closing = False
         self._settings = settings
         self._ahead = b""
@@ -91,7 +94,9 @@ class Wire:
         if end + 4 > self._settings.head_limit:
             raise Refused(431 if self._ahead.find(b"\r\n") < heads.TARGET_LIMIT else 414)
         raw, self._ahead = self._ahead[: end + 4], self._ahead[end + 4 :]
-        return heads.parse(raw)
+        head = heads.parse(raw)
+        self.owed = head.has_body
+        return head
 
     async def _first_bytes(self, first: bool) -> bool:
         if self.closing:
@@ -262,6 +267,7 @@ class Body:
             Disconnected: the client left before the end.
         """
         while not self.complete:
+            self._wire.owed = True
             data = await self._next()
             if self._dechunker is not None:
                 data = self._dechunk(data)
@@ -272,6 +278,7 @@ class Body:
                 data = data[: self._left]
                 self._left -= len(data)
                 self.complete = not self._left
+            self._wire.owed = not self.complete
             self._read += len(data)
             if self._limit is not None and self._read > self._limit:
                 raise Refused(413)
