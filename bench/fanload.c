@@ -380,13 +380,13 @@ static void publish_all(double connect_s) {
   uint64_t expected = counted * (conns / rooms);
   drain(3, expected);
   double took = ((last_delivery > ended ? last_delivery : ended) - window_from) / 1e9;
-  printf("{\"connections\":%d,\"rooms\":%d,\"rate\":%.0f,\"seconds\":%.3f,\"connect_s\":%.3f,\"sent\":%llu,"
-         "\"expected\":%llu,\"delivered\":%llu,\"ratio\":%.6f,\"acknowledged\":%llu,\"posts_per_s\":%.1f,"
-         "\"deliveries_per_s\":%.1f,\"megabytes\":%.1f,\"closed\":%d,\"close_code\":%d,\"errors\":%llu,"
+  printf("{\"connections\":%d,\"rooms\":%d,\"rate\":%.0f,\"connect_s\":%.3f,\"sent\":%llu,"
+         "\"expected\":%llu,\"delivered\":%llu,\"ratio\":%.6f,\"acknowledged\":%llu,\"window_s\":%.3f,"
+         "\"took_s\":%.3f,\"megabytes\":%.1f,\"closed\":%d,\"close_code\":%d,\"errors\":%llu,"
          "\"load_cpu\":%.3f,\"late_ms\":%.3f,",
-         conns, rooms, rate, took, connect_s, (unsigned long long)counted, (unsigned long long)expected,
+         conns, rooms, rate, connect_s, (unsigned long long)counted, (unsigned long long)expected,
          (unsigned long long)delivered, expected ? (double)delivered / expected : 0, (unsigned long long)acknowledged,
-         counted / took, delivered / took, bytes / 1e6, closed_count, close_code, (unsigned long long)errors, cpu,
+         seconds, took, bytes / 1e6, closed_count, close_code, (unsigned long long)errors, cpu,
          late / 1e6);
   print_latencies("latency_ms", &deliveries);
   printf(",");

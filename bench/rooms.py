@@ -53,33 +53,56 @@ def climb(
 
 
 class Chat:
-    """Measurements on one running server; people and rooms are made once."""
+    """Rooms on one running server."""
 
     def __init__(self, server: Server, cores: Cores) -> None:
         self._server = server
         self._cores = cores
-        self._rooms = 0
+        self._made = 0
+
+    def people(self, count: int) -> list[Person]:
+        self._made += 1
+        return add_people(self._server.data, f"p{self._made}x", count)
+
+    def rooms(self, members: Sequence[Sequence[Person]]) -> str:
+        """New rooms; their name, with `%G` for the number."""
+        self._made += 1
+        add_rooms(self._server.data, f"bench{self._made}", members)
+        tidy(self._server.data)
+        return f"bench{self._made}-%G"
 
     def audience(self, rooms: int, each: int) -> tuple[list[Person], str]:
-        """Rooms of `each` members: everybody (person i is in room i % rooms) and the rooms' name with `%G` in it."""
-        self._rooms += 1
-        people = add_people(self._server.data, f"p{self._rooms}x", rooms * each)
-        prefix = f"bench{self._rooms}"
-        add_rooms(self._server.data, prefix, [people[i::rooms] for i in range(rooms)])
-        tidy(self._server.data)
-        return people, f"{prefix}-%G"
+        """People who are members of rooms already, `each` of one; person i belongs to room i % rooms."""
+        people = self.people(rooms * each)
+        return people, self.rooms([people[i::rooms] for i in range(rooms)])
 
     def publish(
         self, people: Sequence[Person], room: str, *, rooms: int, publishers: int, rate: float, seconds: float
     ) -> Rung:
         """Connect everybody, join, publish, count."""
         usage = Usage(self._server)
-        with paths_of(people) as paths:
+        with Paths(people) as paths:
             run = load.publish(
                 self._cores,
                 [
-                    *("-p", str(self._server.port), "-n", str(len(people)), "-g", str(rooms), "-f", str(paths)),
-                    *("-j", JOIN.replace("ROOM", room), "-k", "join_room_ack", "-m", SAY.replace("ROOM", room)),
+                    *(
+                        "-p",
+                        str(self._server.port),
+                        "-n",
+                        str(len(people)),
+                        "-g",
+                        str(rooms),
+                        "-f",
+                        str(paths),
+                    ),
+                    *(
+                        "-j",
+                        JOIN.replace("ROOM", room),
+                        "-k",
+                        "join_room_ack",
+                        "-m",
+                        SAY.replace("ROOM", room),
+                    ),
                     *("-P", str(publishers), "-r", str(rate), "-s", str(seconds), "-b", str(SIZE)),
                 ],
                 usage.moment,
@@ -88,7 +111,7 @@ class Chat:
         return Rung(run, usage.server, usage.postgres)
 
 
-class paths_of:
+class Paths:
     """A file with the path of every person's chat socket; tokens do not belong on a command line."""
 
     def __init__(self, people: Sequence[Person]) -> None:

@@ -56,7 +56,11 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "veza", "serve"],
             env={
-                **{name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "DB_"))},
+                **{
+                    name: value
+                    for name, value in os.environ.items()
+                    if not name.startswith(("DATABASE_", "DB_"))
+                },
                 **SETTINGS,
                 "HOST": "127.0.0.1",
                 "PORT": str(self.port),
@@ -110,7 +114,8 @@ class Server:
         return (self.data.parent / "serve.log").read_text(errors="replace").strip()[-500:]
 
     def postgres(self) -> list[psutil.Process]:
-        return self.process.children(recursive=True)
+        children: list[psutil.Process] = self.process.children(recursive=True)
+        return children
 
     def memory(self) -> int:
         """Resident bytes of the server alone, its PostgreSQL left out."""
@@ -123,7 +128,9 @@ class Server:
         while time.monotonic() < deadline:
             before = cpu_seconds([self.process])
             time.sleep(0.5)
-            established = [c for c in self.process.net_connections("tcp") if c.status == psutil.CONN_ESTABLISHED]
+            established = [
+                c for c in self.process.net_connections("tcp") if c.status == psutil.CONN_ESTABLISHED
+            ]
             if not established and cpu_seconds([self.process]) - before < 0.05:
                 return
         raise BenchError("the server does not let go of closed connections")

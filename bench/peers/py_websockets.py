@@ -1,5 +1,6 @@
 """The hub as users of `websockets` on uvloop write it.   python py_websockets.py PORT"""
 
+# mypy: ignore-errors
 import asyncio
 import itertools
 import json

@@ -1,0 +1,259 @@
+"""`make bench`: measure the parts that are asked for, tell figures as they come, print the table, write the JSON.
+
+A part that cannot be measured here says why and leaves the others alone.
+"""
+
+import argparse
+import datetime
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from rich.console import Console
+
+from bench import connections, load, peers, rest, rooms, startup
+from bench.machine import Cores, choose_cores
+from bench.report import Figure, Report, new_report, show, write
+from bench.rooms import LADDER, Chat, Ladder, Rung
+from bench.server import Server
+
+console: Final = Console(highlight=False)
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How much is measured."""
+
+    cores: Cores
+    postgres_apart: bool
+    rates: tuple[int, ...]
+    seconds: float
+    audience: int
+    crowd: int
+
+
+def main() -> None:
+    arguments = _parse()
+    plan = Plan(
+        choose_cores(),
+        arguments.postgres_apart,
+        tuple(arguments.rates or (_QUICK_LADDER if arguments.quick else LADDER)),
+        arguments.seconds or (2.0 if arguments.quick else 5.0),
+        arguments.sockets,
+        arguments.crowd or (2000 if arguments.quick else 9000),
+    )
+    report = new_report(shlex.join(["python", "-m", "bench", *sys.argv[1:]]))
+    if plan.cores.server is None:
+        console.print(
+            "only one core here: server and load share it, and the figures are lower than they would be"
+        )
+    failed = False
+    for name in arguments.parts or PARTS:
+        console.rule(f"{name}: {(PARTS[name].__doc__ or '').splitlines()[0]}", align="left")
+        try:
+            PARTS[name](plan, report)
+        except load.BenchError as error:
+            failed = True
+            console.print(f"[red]cannot be measured:[/] {error}", soft_wrap=True)
+    console.print()
+    show(report, console)
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    path = arguments.json or Path(__file__).parent / "results" / f"{stamp}.json"
+    write(report, path)
+    console.print(f"all of it: {path}")
+    sys.exit(1 if failed else 0)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Measure the server on this machine."
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all if none is named")
+    parser.add_argument("--quick", action="store_true", help="a rough look in about a minute")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="where the results go (bench/results/)")
+    parser.add_argument("--postgres-apart", action="store_true", help="PostgreSQL on the load's core")
+    parser.add_argument("--rates", type=int, nargs="+", metavar="N", help="the ladder, in posts per second")
+    parser.add_argument("--seconds", type=float, metavar="N", help="length of a measurement")
+    parser.add_argument("--sockets", type=int, default=500, metavar="N", help="in the large room (500)")
+    parser.add_argument("--crowd", type=int, metavar="N", help="idle connections (9000)")
+    arguments = parser.parse_args()
+    unknown = [part for part in arguments.parts if part not in PARTS]
+    if unknown:
+        parser.error(f"no such part: {unknown[0]} (there are {', '.join(PARTS)})")
+    return arguments
+
+
+_QUICK_LADDER: Final = (200, 500, 1000, 2000, 3000)
+
+
+def _start(plan: Plan, report: Report) -> None:
+    """from the command to the first answer"""
+    found = startup.measure(plan.cores, 3)
+    report.details["start"] = found
+    report.figures += [
+        Figure("first start to first answer", found.first_s, "s", at_most=3.0),
+        Figure("later starts", found.later_s, "s", at_most=1.5),
+    ]
+    console.print(f"first {found.first_s:.2f} s, later {found.later_s:.2f} s")
+
+
+def _room(plan: Plan, report: Report) -> None:
+    """one large room, every message committed, up a ladder of rates"""
+    with Server(plan.cores, postgres_apart=plan.postgres_apart) as server:
+        chat = Chat(server, plan.cores)
+        people, room = chat.audience(1, plan.audience)
+
+        def step(rate: float, publishers: int = rooms.PUBLISHERS) -> Rung:
+            return chat.publish(people, room, rooms=1, publishers=publishers, rate=rate, seconds=plan.seconds)
+
+        slow = step(20)
+        _told("veza", slow)
+        ladder = rooms.climb("veza", plan.rates, step, _told)
+    report.details["room"] = {"slow": slow, "ladder": ladder}
+    report.figures += [
+        Figure("20 messages/s in the large room, p99", slow.run.latency_ms.p99, "ms", at_most=15),
+        *_capacity(ladder, 1_000_000),
+    ]
+
+
+def _peers(plan: Plan, report: Report) -> None:
+    """the same load on other servers, which store nothing"""
+    ladders: list[Ladder] = []
+    for peer in peers.PEERS:
+        try:
+            with peers.run(peer, plan.cores) as running:
+                ladders.append(
+                    rooms.climb(
+                        peer.name,
+                        plan.rates,
+                        lambda rate, running=running: running.publish(  # type: ignore[misc]
+                            connections=plan.audience, rate=rate, seconds=plan.seconds
+                        ),
+                        _told,
+                    )
+                )
+        except peers.Missing as missing:
+            console.print(f"{peer.name}: not installed here, skipped ({missing})", soft_wrap=True)
+        except load.BenchError as error:
+            console.print(f"{peer.name}: [red]{error}[/]", soft_wrap=True)
+    report.details["peers"] = ladders
+    ours = next((f.value for f in report.figures if f.name == _CAPACITY.format("veza")), None)
+    for ladder in ladders:
+        report.figures += _capacity(ladder, None)
+        best = ladder.best
+        if ours is not None and best is not None:
+            bound = 5.0 if ladder.server.startswith("Go") else None
+            times = ours / best.run.deliveries_per_s
+            report.figures.append(Figure(f"veza, times {ladder.server}", times, "×", at_least=bound))
+
+
+def _small(plan: Plan, report: Report) -> None:
+    """5,000 posts a second over 50 rooms of two"""
+    with Server(plan.cores, postgres_apart=plan.postgres_apart) as server:
+        chat = Chat(server, plan.cores)
+        people, room = chat.audience(50, 2)
+        rates = [rate for rate in (1000, 2500, 5000, 6000, 7000) if plan.seconds > 2 or rate <= 5000]
+        ladder = rooms.climb(
+            "veza, 50 rooms",
+            rates,
+            lambda rate: chat.publish(people, room, rooms=50, publishers=2, rate=rate, seconds=plan.seconds),
+            _told,
+        )
+    report.details["small"] = ladder
+    best = ladder.best
+    report.figures.append(
+        Figure(
+            "posts committed, 50 rooms of 2", best.run.posts_per_s if best else 0, "/s", at_least=5000 * 0.99
+        )
+    )
+    if best:
+        report.figures.append(Figure("their acknowledgements, p99", best.run.ack_ms.p99, "ms"))
+
+
+def _single(plan: Plan, report: Report) -> None:
+    """a single message in a room where nothing else happens"""
+    with Server(plan.cores, postgres_apart=plan.postgres_apart) as server:
+        chat = Chat(server, plan.cores)
+        people, room = chat.audience(1, 10)
+        rung = chat.publish(people, room, rooms=1, publishers=1, rate=10, seconds=plan.seconds * 2)
+    _told("veza, 10 sockets", rung)
+    report.details["single"] = rung
+    report.figures += [
+        Figure("single message to 10, p50", rung.run.latency_ms.p50, "ms"),
+        Figure("single message to 10, p99", rung.run.latency_ms.p99, "ms"),
+    ]
+
+
+def _crowd(plan: Plan, report: Report) -> None:
+    """thousands who are connected to one room and say nothing"""
+    with Server(plan.cores, postgres_apart=plan.postgres_apart) as server:
+        found = connections.measure(server, plan.cores, plan.crowd)
+    report.details["crowd"] = found
+    many = f"{found.connections:,}"
+    report.figures += [
+        Figure(f"new connections, {many} for the first time", found.first_new_per_s, "/s", at_least=800),
+        Figure(f"new connections, {many} returning", found.again_new_per_s, "/s", at_least=800),
+        Figure("memory of an idle connection", found.bytes_each / 1000, "kB", at_most=30),
+        Figure(f"a message to all {many}", found.reach_ms, "ms", at_most=120),
+        Figure("the slowest of those messages", found.reach_worst_ms, "ms"),
+        Figure("idle, share of a core", found.idle_cpu, ""),
+    ]
+    console.print(
+        f"{many}: {found.first_new_per_s:.0f}/s in, {found.again_new_per_s:.0f}/s back in, "
+        f"{found.bytes_each / 1000:.1f} kB each, a message reaches all in {found.reach_ms:.0f} ms"
+    )
+
+
+def _rest(plan: Plan, report: Report) -> None:
+    """reads that need no login, over connections that are kept"""
+    with Server(plan.cores, postgres_apart=plan.postgres_apart) as server:
+        found = rest.measure(server, plan.cores, plan.seconds)
+    report.details["rest"] = found
+    for read in found:
+        report.figures.append(Figure(f"GET {read.path}", read.requests.requests_per_s, "/s"))
+        console.print(
+            f"GET {read.path}: {read.requests.requests_per_s:.0f}/s, p50 {read.requests.p50_ms:.1f} ms, "
+            f"p99 {read.requests.p99_ms:.1f} ms"
+        )
+
+
+PARTS: Final[dict[str, Callable[[Plan, Report], None]]] = {
+    "start": _start,
+    "single": _single,
+    "room": _room,
+    "peers": _peers,
+    "small": _small,
+    "crowd": _crowd,
+    "rest": _rest,
+}
+
+_CAPACITY: Final = "{}, large room, sustained"
+
+
+def _capacity(ladder: Ladder, at_least: float | None) -> list[Figure]:
+    best = ladder.best
+    figures = [
+        Figure(
+            _CAPACITY.format(ladder.server),
+            best.run.deliveries_per_s if best else 0,
+            "deliveries/s",
+            at_least=at_least,
+        )
+    ]
+    if best and at_least is not None:
+        figures.append(Figure("its p99", best.run.latency_ms.p99, "ms", at_most=100))
+    return figures
+
+
+def _told(name: str, rung: Rung) -> None:
+    run = rung.run
+    verdict = "" if run.sustained else "  [red]not sustained[/]"
+    lost = f", {run.closed} closed ({run.close_code})" if run.closed else ""
+    console.print(
+        f"{name}: {run.rate:5.0f} posts/s  {run.deliveries_per_s:9,.0f} deliveries/s  ratio {run.ratio:.4f}{lost}  "
+        f"p50 {run.latency_ms.p50:.1f}  p99 {run.latency_ms.p99:.1f}  max {run.latency_ms.max:.1f} ms  "
+        f"core {rung.server_cpu:.0%}+{rung.postgres_cpu:.0%}{verdict}",
+        soft_wrap=True,
+    )
