@@ -51,7 +51,7 @@ from veza.db.messages import Message
 
 if TYPE_CHECKING:
     from veza.actors.carried import Enrollment
-    from veza.actors.room import RoomActor
+    from veza.actors.room.changing import Changing
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ def as_refusal(error: BaseException) -> Refused:
     raise error
 
 
-def plan(room: RoomActor, wish: Wish | Enrollment) -> Change:
+def plan(room: Changing, wish: Wish | Enrollment) -> Change:
     """The change that grants the wish; raises Refused where it is not granted."""
     if not isinstance(wish, Wish):
         _keep_who_may_enter(room, wish)
@@ -117,7 +117,7 @@ def plan(room: RoomActor, wish: Wish | Enrollment) -> Change:
     return _moderation(room, wish)
 
 
-def _keep_who_may_enter(room: RoomActor, batch: Enrollment) -> None:
+def _keep_who_may_enter(room: Changing, batch: Enrollment) -> None:
     """A join was judged when it came; since then people were banned, the room may have become full, or private."""
     wishes, batch.wishes = batch.wishes, []
     for wish, reply in wishes:
@@ -129,7 +129,7 @@ def _keep_who_may_enter(room: RoomActor, batch: Enrollment) -> None:
             batch.wishes.append((wish, reply))
 
 
-def _moderation(room: RoomActor, wish: Wish) -> Change:
+def _moderation(room: Changing, wish: Wish) -> Change:
     assert room.room is not None
     person, roster = wish.person, room.roster
     if room.room.kind == "direct":
@@ -202,7 +202,7 @@ def _author_only(person: Person) -> Callable[[Message], None]:
     return check
 
 
-def _may_delete(room: RoomActor, person: Person) -> Callable[[Message], None]:
+def _may_delete(room: Changing, person: Person) -> Callable[[Message], None]:
     def check(message: Message) -> None:
         if message.user_id == person.user_id:
             return
@@ -225,7 +225,7 @@ def _room_for(emoji: str, most: int) -> Callable[[Message], None]:
     return check
 
 
-def _may_act(room: RoomActor, person: Person) -> None:
+def _may_act(room: Changing, person: Person) -> None:
     room.roster.refuse_banned(person.user_id)
     room.roster.member(person)
     room.roster.refuse_muted(person.user_id)
@@ -236,7 +236,7 @@ def _may_act(room: RoomActor, person: Person) -> None:
 
 
 def _tell(
-    room: RoomActor, wish: Wish, kind: str, message: Message, data: dict[str, Any], changed: bool = True
+    room: Changing, wish: Wish, kind: str, message: Message, data: dict[str, Any], changed: bool = True
 ) -> None:
     """Send a change to everybody and show it in replays from now on; where it was so already tell the asker only."""
     blob = frame(kind, {"id": message.id, **room.named(), "seq": message.seq, "rev": message.rev, **data})
@@ -249,11 +249,11 @@ def _tell(
         room.fanout.ack(asker, blob)
 
 
-async def _enrolled(room: RoomActor, batch: Enrollment, members: list[rooms_db.Member]) -> None:
+async def _enrolled(room: Changing, batch: Enrollment, members: list[rooms_db.Member]) -> None:
     await room.enrolled(batch, members)
 
 
-async def _edited(room: RoomActor, wish: Edit, message: Message | None) -> Message:
+async def _edited(room: Changing, wish: Edit, message: Message | None) -> Message:
     if message is None:
         raise message_not_found()
     data: dict[str, Any] = {
@@ -267,14 +267,14 @@ async def _edited(room: RoomActor, wish: Edit, message: Message | None) -> Messa
     return message
 
 
-async def _deleted(room: RoomActor, wish: Delete, message: Message | None) -> Message:
+async def _deleted(room: Changing, wish: Delete, message: Message | None) -> Message:
     if message is None:
         raise message_not_found()
     _tell(room, wish, "message_deleted", message, {"deleted_by": message.deleted_by})
     return message
 
 
-async def _reacted(room: RoomActor, wish: React, result: tuple[Message, bool] | None) -> Message:
+async def _reacted(room: Changing, wish: React, result: tuple[Message, bool] | None) -> Message:
     if result is None:
         raise message_not_found()
     message, changed = result
@@ -284,7 +284,7 @@ async def _reacted(room: RoomActor, wish: React, result: tuple[Message, bool] | 
     return message
 
 
-async def _pinned(room: RoomActor, wish: Pin, result: tuple[Message, bool, bool] | None) -> Message:
+async def _pinned(room: Changing, wish: Pin, result: tuple[Message, bool, bool] | None) -> Message:
     if result is None:
         raise message_not_found()
     message, changed, full = result
@@ -296,18 +296,18 @@ async def _pinned(room: RoomActor, wish: Pin, result: tuple[Message, bool, bool]
     return message
 
 
-async def _quit(room: RoomActor, wish: Quit, gone: bool) -> None:
+async def _quit(room: Changing, wish: Quit, gone: bool) -> None:
     await room.expel(wish.person.user_id, None)
     room.roster.drop(wish.person.user_id)
 
 
-async def _kicked(room: RoomActor, wish: Kick, gone: bool) -> None:
+async def _kicked(room: Changing, wish: Kick, gone: bool) -> None:
     notice = error_frame(NOT_JOINED, "You were removed from this room.", {**room.named(), "reason": "kicked"})
     await room.expel(wish.target, notice)
     room.roster.drop(wish.target)
 
 
-async def _sanctioned(room: RoomActor, wish: Sanction, _: None) -> None:
+async def _sanctioned(room: Changing, wish: Sanction, _: None) -> None:
     room.roster.sanction(wish.target, wish.kind, wish.until)
     details: dict[str, Any] = dict(room.named())
     if wish.until is not None:
@@ -324,12 +324,12 @@ async def _sanctioned(room: RoomActor, wish: Sanction, _: None) -> None:
                 connection.outlet.post(notice)
 
 
-async def _lifted(room: RoomActor, wish: Lift, was: bool) -> bool:
+async def _lifted(room: Changing, wish: Lift, was: bool) -> bool:
     room.roster.lift(wish.target, wish.kind)
     return was
 
 
-async def _role_set(room: RoomActor, wish: SetRole, _: None) -> None:
+async def _role_set(room: Changing, wish: SetRole, _: None) -> None:
     assert room.room is not None
     if wish.role == "owner":
         for member in room.roster.members.values():
@@ -340,7 +340,7 @@ async def _role_set(room: RoomActor, wish: SetRole, _: None) -> None:
         member_.role = wish.role
 
 
-async def _updated(room: RoomActor, wish: Update, stored: rooms_db.Room | None) -> Any:
+async def _updated(room: Changing, wish: Update, stored: rooms_db.Room | None) -> Any:
     if stored is None:
         raise room_not_found()
     room.room = stored
@@ -351,7 +351,7 @@ async def _updated(room: RoomActor, wish: Update, stored: rooms_db.Room | None) 
     return room.describe(wish.person)
 
 
-async def _removed(room: RoomActor, wish: Remove, _: bool) -> None:
+async def _removed(room: Changing, wish: Remove, _: bool) -> None:
     notice = error_frame(ROOM_NOT_FOUND, "This room was deleted.", room.named())
     for user_id in {c.user_id for c in (*room.fanout.subscribers, *room.gated)}:
         await room.expel(user_id, notice)

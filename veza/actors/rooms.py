@@ -28,6 +28,7 @@ from veza.actors.fanout import Tally
 from veza.actors.kernel import ActorError, ActorStopped, Ref, System
 from veza.actors.ledger import Emptied
 from veza.actors.room import TRY_AGAIN, Glance, RoomActor
+from veza.actors.room.base import RoomBase
 from veza.config import Settings
 from veza.db import rooms as rooms_db
 from veza.db.errors import DataRefused, Unavailable
@@ -57,7 +58,7 @@ class Rooms:
             tally=self.tally,
             directory=self,
         )
-        self._shown: dict[int, RoomActor] = {}  # those that run, for `glance`
+        self._shown: dict[int, RoomBase] = {}  # those that run, for `glance`
         self._forgotten = 0  # how often a name was
         self._names: OrderedDict[str, int] = OrderedDict()
         self._pairs: OrderedDict[tuple[int, int], int] = OrderedDict()
@@ -180,7 +181,7 @@ class Rooms:
             if room.concerns(user_id) and (ref := self._supervisor.get(room_id)) is not None:
                 ref.answer(Renamed(user_id, username))
 
-    def show(self, room: RoomActor) -> None:
+    def show(self, room: RoomBase) -> None:
         """The room begins to run (again); it has not loaded yet."""
         self._shown[room.room_id] = room
 
@@ -192,7 +193,7 @@ class Rooms:
             for connection in (*room.carried.subscribers, *room.carried.gated):
                 connection.outlet.close(TRY_AGAIN, "try again")
 
-    def hide(self, room: RoomActor) -> None:
+    def hide(self, room: RoomBase) -> None:
         """The room stops."""
         if self._shown.get(room.room_id) is room:
             del self._shown[room.room_id]
