@@ -1,0 +1,57 @@
+"""Bad days of one person: what he sends goes wrong, and nobody else hears of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import trio
+
+from tests.chat.books import Tap, heard, stored, with_the_ledger
+from tests.chat.client import fence
+from tests.chat.conftest import House
+
+
+@pytest.fixture
+def database_url(postgres: Any) -> Iterator[str]:
+    """A database of its own for each of these tests: they change what it accepts."""
+    url = postgres.create()
+    yield url
+    postgres.drop(url)
+
+
+async def test_a_post_the_database_refuses_concerns_its_sender_only(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(30):
+        await house.sql("ALTER TABLE messages ADD CONSTRAINT no_curse CHECK (content NOT LIKE '%cursed%')")
+        good, bad = await house.people(2)
+        room, elsewhere = await house.room(good, bad), await house.room(good, bad)
+        one = await house.enter(good, room.id, elsewhere.id)
+        other = await house.enter(bad, room.id)
+        tap = Tap(house, monkeypatch)
+        texts = [f"text {i}" for i in range(40)]
+        for text in texts[:20]:
+            await one.send("room_message", room=room.id, content=text, ref=text)
+        await with_the_ledger(house, room.id, one)
+        await other.send("room_message", room=room.id, content="cursed be you", ref="curse")
+        await with_the_ledger(house, room.id, other)
+        for text in texts[20:]:
+            await one.send("room_message", room=room.id, content=text, ref=text)
+        await one.send("room_message", room=elsewhere.id, content="far away", ref="far away")
+        await with_the_ledger(house, room.id, one)
+        await with_the_ledger(house, elsewhere.id, one)
+        tap.open()
+        error = await other.error("INVALID_FORMAT", ref="curse")
+        for i, text in enumerate(texts, 1):
+            assert (await one.expect("message_ack", ref=text))["seq"] == i
+        assert (await one.expect("message_ack", ref="far away"))["seq"] == 1
+        await fence(one, room.id, other)
+        assert max(map(len, tap.batches)) > 20  # it did stand in the middle of others
+        assert "cursed" not in error.raw
+        assert not one.seen("error")
+        assert len(other.seen("error")) == 1
+        expected = list(enumerate(texts, 1))
+        assert (await stored(house, room.id))[:40] == expected
+        assert heard(one, room.id)[:40] == heard(other, room.id)[:40] == expected
