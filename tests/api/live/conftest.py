@@ -93,7 +93,7 @@ class Listener:
         self.person = commands.Person(person.id, person.username)
 
     async def connect(self) -> None:
-        await self._core.presence.ask(Connected(self.connection, "online", None, {}, frozenset()))
+        await self._core.presence.ask(Connected(self.connection, "online", None, {}, True, frozenset()))
 
     async def join(self, room_id: int) -> None:
         await self._core.rooms.tell(room_id, commands.Join(person=self.person, connection=self.connection))

@@ -9,7 +9,7 @@ import trio
 
 from tests.api.conftest import Api
 from tests.api.live.conftest import Listener
-from tests.api.live.test_admin_users import staff
+from tests.api.live.people import staff
 from veza.app import Core
 
 

@@ -9,18 +9,8 @@ import trio
 
 from tests.api.conftest import Api, Person
 from tests.api.live.conftest import Listener
+from tests.api.live.people import staff
 from veza.app import Core
-from veza.db import admins
-
-
-async def appoint(api: Api, person: Person, role: str) -> Person:
-    await api.services.db.write(admins.promote, person.username, role)
-    api.services.registry.changed_user(person.id)
-    return person
-
-
-async def staff(api: Api, role: str, name: str | None = None) -> Person:
-    return await appoint(api, await api.person(name or role), role)
 
 
 @pytest.mark.parametrize(

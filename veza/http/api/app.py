@@ -15,7 +15,7 @@ from typing import Final
 from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.routing import IntegerConverter, ValidationError
+from werkzeug.routing import IntegerConverter
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from veza import log
@@ -61,15 +61,16 @@ TAGS: Final = [
 
 
 class IdConverter(IntegerConverter):
-    """Ids in paths: what does not fit into PostgreSQL's bigint does not exist."""
+    """Ids in paths. What does not fit into PostgreSQL's bigint becomes 0, which is nobody's and nothing's.
+
+    (Refused here, werkzeug would answer 405 where the path is known under another method.)
+    """
 
     regex = r"\d{1,19}"
 
     def to_python(self, value: str) -> int:
         number = int(value)
-        if not 0 < number < 2**63:
-            raise ValidationError
-        return number
+        return number if number < 2**63 else 0
 
 
 def create_app(services: Services) -> QuartTrio:
