@@ -122,13 +122,12 @@ class Client:
 
     async def next(self, wanted: Callable[[Frame], bool], what: str, within: float = PATIENCE) -> Frame:
         """The first unread frame that is wanted; those before it stay unread."""
-        looked = 0
         with trio.move_on_after(within):
             while True:
-                for i in range(looked, len(self.unread)):
-                    if wanted(self.unread[i]):
+                # From the start each time: others wait here too, and take theirs out.
+                for i, frame in enumerate(self.unread):
+                    if wanted(frame):
                         return self.unread.pop(i)
-                looked = len(self.unread)
                 if self.ended.is_set():
                     raise Closed(self.code, self.reason, what)
                 await self._news.wait()
@@ -202,6 +201,11 @@ class Client:
         assert frame["code"] == code, frame.data
         return frame
 
+    async def ask_frame(self, type: str, answer: str, /, **data: Any) -> Frame:
+        """Send a change of a message and wait for the frame that tells of it; such frames carry no ref."""
+        await self.send(type, **data)
+        return await self.expect(answer, id=data["id"])
+
     async def join(self, room: str | int, /, **more: Any) -> Frame:
         return await self.ask("join_room", "join_room_ack", room=room, **more)
 
@@ -224,6 +228,13 @@ class Client:
     async def drop(self) -> None:
         """Be gone without a word."""
         await trio.aclose_forcefully(self.stream)
+
+
+async def eventually(true: Callable[[], bool], within: float = PATIENCE) -> None:
+    """Wait for something the server does not announce."""
+    with trio.fail_after(within):
+        while not true():  # noqa: ASYNC110
+            await trio.sleep(0.002)
 
 
 async def fence(sender: Client, room: str | int, *watchers: Client) -> int:
