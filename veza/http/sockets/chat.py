@@ -260,7 +260,7 @@ class ChatSockets:
             "protocol": PROTOCOL,
             "heartbeat_s": self._settings.ws_ping_interval,
             "server_time": now(),
-            "conversations": arrival.conversations,
+            "conversations": [self._as_it_is(c, connection.user_id) for c in arrival.conversations],
         }
         connection.outlet.post(frame("welcome", data))
         known = {c.room_id: c.last_seq for c in arrival.conversations}
@@ -269,6 +269,13 @@ class ChatSockets:
         await self._presence.ask(
             Connected(connection, arrival.presence, arrival.presence_text, known, whole, friends)
         )
+
+    def _as_it_is(self, conversation: rooms_db.Conversation, user_id: int) -> rooms_db.Conversation:
+        """A running conversation knows how far its people have read before the database does."""
+        glance = self._rooms.glance(conversation.room_id, user_id)
+        if glance is None or glance.last_read_seq <= conversation.last_read_seq:
+            return conversation
+        return msgspec.structs.replace(conversation, last_read_seq=glance.last_read_seq)
 
     async def _authenticate(self, token: str) -> Identity:
         try:
