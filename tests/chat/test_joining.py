@@ -6,7 +6,7 @@ import random
 
 import trio
 
-from tests.chat.client import Client, Frame, fence
+from tests.chat.client import Client, Frame, eventually, fence
 from tests.chat.conftest import Build, House
 from veza.actors.commands import Person as Speaker
 from veza.actors.commands import Say
@@ -395,9 +395,7 @@ async def test_an_idle_room_goes_and_comes_back(build: Build) -> None:
         await trio.testing.wait_all_tasks_blocked(0.01)
         assert house.app.core.rooms.running(room.id) is not None  # somebody listens
         await a.drop()
-        with trio.fail_after(5):
-            while house.app.core.rooms.running(room.id) is not None:
-                await trio.sleep(0.01)
+        await eventually(lambda: house.app.core.rooms.running(room.id) is None)
         a = await house.connect(ann)
         ack = await a.join(room.id, since_seq=0)
         assert ack["last_seq"] == 1
