@@ -1,0 +1,146 @@
+"""Lists stay cheap when tables are large: every one of them finds its rows by an index, shown by EXPLAIN."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from veza.db import administration, audit, messages, room_lists, rooms, users
+from veza.db.administration import AccountFilter
+from veza.db.pool import Database
+
+ROOMS, PEOPLE = 30_000, 20_000
+
+# Person 1 is in 40 rooms and writes with 30 people; room 1 has 4,000 members and 20,000 messages.
+_FILL = f"""
+    INSERT INTO users (username, email, password_hash)
+        SELECT left(md5(n::text), 20), 'person' || n || '@example.org', 'none' FROM generate_series(1, {PEOPLE}) n;
+    INSERT INTO rooms (kind, name, member_count, last_seq, last_message_at)
+        SELECT CASE WHEN n % 3 = 0 THEN 'private' ELSE 'public' END, 'room ' || md5(n::text), 1, 0, now()
+        FROM generate_series(2, {ROOMS}) n;
+    INSERT INTO rooms (kind, user_low, user_high, member_count, last_seq, last_message_at)
+        SELECT 'direct', low, high, 2, 1, now() FROM generate_series(1, 300) low, generate_series(301, 400) high
+        WHERE low > 1 OR high <= 330;
+    INSERT INTO room_members (room_id, user_id) SELECT 1, n FROM generate_series(1, 4000) n;
+    INSERT INTO room_members (room_id, user_id) SELECT n, 1 + n % {PEOPLE} FROM generate_series(2, {ROOMS}) n;
+    INSERT INTO room_members (room_id, user_id) SELECT n * 30, 1 FROM generate_series(1, 40) n ON CONFLICT DO NOTHING;
+    INSERT INTO room_members (room_id, user_id)
+        SELECT id, unnest(ARRAY[user_low, user_high]) FROM rooms WHERE kind = 'direct';
+    INSERT INTO messages (room_id, seq, user_id, nonce, content, created_at)
+        SELECT 1, n, 1 + n % 4000, n::text, 'word' || n % 5000, now() FROM generate_series(1, 20000) n;
+    INSERT INTO messages (room_id, seq, user_id, nonce, content, created_at)
+        SELECT id, 1, user_low, 'n', 'letter', now() FROM rooms WHERE kind = 'direct';
+    UPDATE messages SET pinned_at = now() WHERE room_id = 1 AND seq % 1000 = 0;
+    UPDATE rooms SET last_seq = 20000 WHERE id = 1;
+    INSERT INTO reports (reporter_id, message_id, reason, status)
+        SELECT 1 + n % 4000, id, 'rude', CASE WHEN n % 100 = 0 THEN 'open' ELSE 'resolved' END
+        FROM (SELECT id, row_number() OVER () AS n FROM messages LIMIT 10000) AS m;
+    INSERT INTO audit_log (actor_id, action, target_type, target_id)
+        SELECT 1 + n % 50, 'user.ban', 'user', n % 5000 FROM generate_series(1, 20000) n;
+    INSERT INTO room_sanctions (room_id, user_id, kind) SELECT 1, n, 'mute' FROM generate_series(1, 2000) n;
+    INSERT INTO reactions (message_id, emoji, user_id)
+        SELECT id, 'x', 1 + n % 4000 FROM (SELECT id, row_number() OVER () AS n FROM messages LIMIT 20000) AS m;
+    INSERT INTO room_invites (code, room_id) SELECT md5(n::text), 1 + n % 1000 FROM generate_series(1, 5000) n;
+    ANALYZE;
+"""
+
+
+@pytest.fixture(scope="module")
+def full(postgres: Any) -> Iterator[str]:
+    url = postgres.create()
+
+    async def fill() -> None:
+        import asyncpg
+
+        conn = await asyncpg.connect(url)
+        await conn.execute(_FILL)
+        await conn.close()
+
+    postgres._run(fill)
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture
+def database_url(full: str) -> str:
+    return full
+
+
+class Explaining:
+    """A connection that notes how PostgreSQL goes about every query."""
+
+    def __init__(self, conn: Any) -> None:
+        self._conn = conn
+        self.scans: list[str] = []
+
+    async def _explain(self, query: str, args: tuple[Any, ...]) -> None:
+        plan = json.loads(await self._conn.fetchval(f"EXPLAIN (FORMAT JSON) {query}", *args))
+        self._walk(plan[0]["Plan"])
+
+    def _walk(self, node: dict[str, Any]) -> None:
+        if node["Node Type"] == "Seq Scan":
+            self.scans.append(node["Relation Name"])
+        for child in node.get("Plans", ()):
+            self._walk(child)
+
+    async def fetch(self, query: str, *args: Any) -> Any:
+        await self._explain(query, args)
+        return await self._conn.fetch(query, *args)
+
+    async def fetchrow(self, query: str, *args: Any) -> Any:
+        await self._explain(query, args)
+        return await self._conn.fetchrow(query, *args)
+
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        await self._explain(query, args)
+        return await self._conn.fetchval(query, *args)
+
+
+_CASES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
+    ("one room", room_lists.one, (1, 1)),
+    ("my rooms", room_lists.listed, (1, None, True, 0, 20, 0)),
+    ("rooms behind a cursor", room_lists.listed, (1, None, False, 20_000, 20, 0)),
+    ("rooms by name", room_lists.listed, (1, "a1b2", False, 0, 20, 0)),
+    ("members", room_lists.members, (1, 1, 0, 20, 0)),
+    ("members behind a cursor", room_lists.members, (1, 1, 3000, 20, 0)),
+    ("conversations", room_lists.conversations, (1, 20, 0)),
+    ("unread", room_lists.unread, (1,)),
+    ("mutes", room_lists.sanctions, (1, "mute", 500, 20)),
+    ("history", messages.history, (1, 1, 50, 10_000)),
+    ("pins", messages.pins, (1, 1)),
+    ("a message", messages.shown, (1, 100)),
+    ("where a message is", messages.place, (1, 100)),
+    ("search", messages.search, (1, "word77", None, None, None, 20)),
+    ("arrival", rooms.arrival, (1,)),
+    ("an invitation", rooms.invited_to, (1, "code")),
+    ("accounts behind a cursor", administration.accounts, (AccountFilter("abcd"), 100, 20, 0)),
+    ("an account by address", administration.accounts, (AccountFilter("person7@example.org"), 0, 20, 0)),
+    ("open reports", administration.reports, ("open", None, 20)),
+    ("the audit log", audit.entries, (audit.Wanted(), 5000, 20)),
+    ("what one admin did", audit.entries, (audit.Wanted(actor_id=7), None, 20)),
+    ("what was done to somebody", audit.entries, (audit.Wanted(target_type="user", target_id=77), None, 20)),
+    ("standings", users.standings, ([1, 2, 3],)),
+]
+
+
+async def test_every_list_finds_its_rows_by_an_index(db: Database) -> None:
+    async def look(conn: Any, unit: Callable[..., Any], args: tuple[Any, ...]) -> list[str]:
+        explaining = Explaining(conn)
+        await unit(explaining, *args)
+        return explaining.scans
+
+    scanned = {what: scans for what, unit, args in _CASES if (scans := await db.read(look, unit, args))}
+    assert scanned == {}
+
+
+async def test_a_list_of_all_rooms_counts_to_a_bound_and_skips_ids_alone(db: Database) -> None:
+    page = await db.read(room_lists.listed, 1, None, False, 0, 20, 9_000)
+    assert page.total == users.COUNTED and page.more and len(page.rooms) == 20
+    found = await db.read(room_lists.listed, 1, "room", False, 0, 20, 0)
+    assert found.total == users.COUNTED and len(found.rooms) == 20
+    mine = await db.read(room_lists.listed, 1, None, True, 0, 100, 0)
+    assert {room.role for room in mine.rooms} == {"member"}
+    assert [room.id for room in mine.rooms] == sorted(room.id for room in mine.rooms)
