@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 async def nobody_hangs() -> AsyncIterator[None]:
     with trio.fail_after(120):
         yield

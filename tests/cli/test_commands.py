@@ -13,6 +13,8 @@ import trio
 from tests.cli.conftest import ROOT, Veza, descendants_mentioning, serving
 from veza import __version__
 
+pytestmark = pytest.mark.usefixtures("nobody_hangs")
+
 
 def get(url: str) -> tuple[int, dict[str, object]]:
     with urllib.request.urlopen(url, timeout=10) as answer:

@@ -177,13 +177,13 @@ class Conversation:
 
     async def hold(self, room: str) -> None:
         """Join, show what was said last, and talk until the input ends."""
-        await self._join(room)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._listen, nursery.cancel_scope)
-            nursery.start_soon(self._mark_read)
-            nursery.start_soon(self._until_signal, nursery.cancel_scope)
+            await nursery.start(self._until_signal, nursery.cancel_scope)
             try:
                 with keys_unechoed(sys.stdin.fileno()) if self._interactive else contextlib.nullcontext():
+                    await self._join(room)
+                    nursery.start_soon(self._listen, nursery.cancel_scope)
+                    nursery.start_soon(self._mark_read)
                     self._screen.draw()
                     await self._converse()
             finally:
@@ -390,8 +390,11 @@ class Conversation:
                         self._socket.mark_read(told, with_user=self._with_user)
             await trio.sleep(2)
 
-    async def _until_signal(self, scope: trio.CancelScope) -> None:
+    async def _until_signal(
+        self, scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP, signal.SIGINT) as signals:
+            task_status.started()
             async for _ in signals:
                 scope.cancel()
                 return
