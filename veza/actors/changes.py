@@ -296,18 +296,28 @@ async def _pinned(room: Changing, wish: Pin, result: tuple[Message, bool, bool] 
     return message
 
 
-async def _quit(room: Changing, wish: Quit, gone: bool) -> None:
+async def _quit(room: Changing, wish: Quit, heir: int | None) -> None:
     await room.expel(wish.person.user_id, None)
     room.roster.drop(wish.person.user_id)
+    _inherit(room, heir)
 
 
-async def _kicked(room: Changing, wish: Kick, gone: bool) -> None:
+def _inherit(room: Changing, heir: int | None) -> None:
+    """The owner is gone, and the room is somebody else's."""
+    if heir is not None and room.room is not None:
+        room.room = msgspec.structs.replace(room.room, owner_id=heir)
+        if (member := room.roster.members.get(heir)) is not None:
+            member.role = "owner"
+
+
+async def _kicked(room: Changing, wish: Kick, heir: int | None) -> None:
     notice = error_frame(NOT_JOINED, "You were removed from this room.", {**room.named(), "reason": "kicked"})
     await room.expel(wish.target, notice)
     room.roster.drop(wish.target)
+    _inherit(room, heir)
 
 
-async def _sanctioned(room: Changing, wish: Sanction, _: None) -> None:
+async def _sanctioned(room: Changing, wish: Sanction, heir: int | None) -> None:
     room.roster.sanction(wish.target, wish.kind, wish.until)
     details: dict[str, Any] = dict(room.named())
     if wish.until is not None:
@@ -317,6 +327,7 @@ async def _sanctioned(room: Changing, wish: Sanction, _: None) -> None:
     if wish.kind == "ban":
         await room.expel(wish.target, error_frame(BANNED, "You were banned from this room.", details))
         room.roster.drop(wish.target)
+        _inherit(room, heir)
     else:
         notice = error_frame(MUTED, "You were muted in this room.", details)
         for connection in room.fanout.subscribers:

@@ -187,9 +187,10 @@ async def add_members(
     if any(codes):
         user_ids = await _let_in(conn, room_id, user_ids, codes)
     added = await conn.fetch(
-        "INSERT INTO room_members (room_id, user_id, last_read_seq)"
-        " SELECT r.id, u, r.last_seq FROM rooms r, unnest($2::bigint[]) AS u WHERE r.id = $1"
-        " ON CONFLICT DO NOTHING RETURNING user_id",
+        # The owner who left an empty room comes back as its owner.
+        "INSERT INTO room_members (room_id, user_id, role, last_read_seq)"
+        " SELECT r.id, u, CASE WHEN r.owner_id = u THEN 'owner' ELSE 'member' END, r.last_seq"
+        " FROM rooms r, unnest($2::bigint[]) AS u WHERE r.id = $1 ON CONFLICT DO NOTHING RETURNING user_id",
         room_id,
         list(user_ids),
     )
@@ -219,14 +220,26 @@ async def _let_in(conn: Any, room_id: int, user_ids: Sequence[int], codes: Seque
     return [user_id for user_id in user_ids if user_id in inside]
 
 
-async def remove_member(conn: Any, room_id: int, user_id: int) -> bool:
+async def remove_member(conn: Any, room_id: int, user_id: int) -> int | None:
+    """End a membership. An owner's room goes to the moderator, else the member, who was there first; his id, if any."""
     await conn.execute("SELECT 1 FROM rooms WHERE id = $1 FOR NO KEY UPDATE", room_id)
-    done = await conn.execute(
-        "DELETE FROM room_members WHERE room_id = $1 AND user_id = $2", room_id, user_id
+    role = await conn.fetchval(
+        "DELETE FROM room_members WHERE room_id = $1 AND user_id = $2 RETURNING role", room_id, user_id
     )
-    gone = not done.endswith(" 0")
-    await _recount(conn, room_id, -1 if gone else 0)
-    return gone
+    await _recount(conn, room_id, 0 if role is None else -1)
+    return await _bequeath(conn, room_id) if role == "owner" else None
+
+
+async def _bequeath(conn: Any, room_id: int) -> int | None:
+    heir = await conn.fetchval(
+        "SELECT m.user_id FROM room_members m JOIN users u ON u.id = m.user_id WHERE m.room_id = $1 AND u.is_active"
+        " ORDER BY m.role = 'moderator' DESC, m.joined_at, m.user_id LIMIT 1",
+        room_id,
+    )
+    if heir is None:
+        return None
+    await set_role(conn, room_id, heir, "owner")
+    return int(heir)
 
 
 async def set_role(conn: Any, room_id: int, user_id: int, role: str) -> None:
@@ -249,8 +262,8 @@ async def platform_role(conn: Any, user_id: int) -> str | None:
 
 async def sanction(
     conn: Any, room_id: int, user_id: int, kind: str, until: datetime | None, reason: str | None, by: int
-) -> None:
-    """Mute or ban (a ban ends membership too)."""
+) -> int | None:
+    """Mute or ban (a ban ends membership too, and may give the room to an heir like `remove_member`)."""
     await conn.execute(
         "INSERT INTO room_sanctions (room_id, user_id, kind, until, reason, by_user_id) VALUES ($1, $2, $3, $4, $5, $6)"
         " ON CONFLICT (room_id, user_id, kind) DO UPDATE SET until = excluded.until, reason = excluded.reason,"
@@ -262,8 +275,7 @@ async def sanction(
         reason,
         by,
     )
-    if kind == "ban":
-        await remove_member(conn, room_id, user_id)
+    return await remove_member(conn, room_id, user_id) if kind == "ban" else None
 
 
 async def lift(conn: Any, room_id: int, user_id: int, kind: str) -> bool:

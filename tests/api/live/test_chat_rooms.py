@@ -11,7 +11,7 @@ import trio
 
 from tests.api.conftest import Answer, Api, Person
 from tests.api.live.conftest import Listener
-from tests.api.live.people import join, make, say
+from tests.api.live.people import join, make, say, staff
 from veza.app import Core
 from veza.config import Settings
 
@@ -316,3 +316,32 @@ async def test_everything_needs_a_token(api: Api) -> None:
     ]:  # fmt: skip
         answer = await api.request(method, "/chat" + path)
         assert answer.status == 401 and answer.code == "AUTH_REQUIRED", (method, path)
+
+
+async def test_a_room_whose_owner_leaves_goes_to_who_was_there_first(api: Api) -> None:
+    alice, bob, carl, dora = [await api.person(name) for name in ("alice", "bob", "carl", "dora")]
+    room = await make(api, alice)
+    await join(api, room, bob, carl, dora)
+    await api.put(f"/chat/rooms/{room}/members/{carl.id}", {"role": "moderator"}, token=alice.token)
+
+    async def leave(who: Person) -> None:
+        assert (await api.post(f"/chat/rooms/{room}/leave", token=who.token)).status == 200
+
+    async def owner() -> tuple[int, list[str]]:
+        shown = (await api.get(f"/chat/rooms/{room}", token=alice.token)).data
+        members = (await api.get(f"/chat/rooms/{room}/members", token=alice.token)).data["members"]
+        return shown["owner_id"], [m["username"] for m in members if m["role"] == "owner"]
+
+    await leave(alice)
+    assert await owner() == (carl.id, ["carl"]), "moderators come first"
+    assert (await api.put(f"/chat/rooms/{room}", {"name": "Carl's"}, token=carl.token)).status == 200
+    await leave(carl)
+    assert await owner() == (bob.id, ["bob"])
+    await leave(dora)
+    await leave(bob)
+    assert await owner() == (bob.id, [])
+    await join(api, room, alice, bob)
+    assert await owner() == (bob.id, ["bob"]), "who left it empty finds it as it was"
+    admin = await staff(api, "admin")
+    assert (await api.delete(f"/chat/rooms/{room}/members/{bob.id}", token=admin.token)).status == 200
+    assert await owner() == (alice.id, ["alice"])
