@@ -220,8 +220,10 @@ async def test_shutting_down_is_not_delayed_by_those_who_do_not_read(tmp_path: P
                 stuck.append(await house.connect(receive_buffer=4096))
                 await stuck[-1].send(begun)
             silent = await house.websocket()  # never answers the Close
+            stuck.append(await house.connect())
+            await stuck[-1].send(get("/api/ping")[:-2])  # never ends its head
             await trio.sleep(0.2)
-            assert house.door.connections == 4
+            assert house.door.connections == 5
             began = trio.current_time()
             await house.door.shut()
             assert trio.current_time() - began < 2

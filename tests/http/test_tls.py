@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.http.house import House, client_frame, empty, get, open_house, post, settings
+from tests.http.house import House, client_frame, empty, get, open_house, post, settings, until
 
 DATA = os.urandom(3_000_000)
 
@@ -104,6 +104,17 @@ async def test_broadcasts_reach_every_reader_and_let_the_slow_one_go(certificate
             for reader in readers:
                 await reader.send(client_frame(b"still here"))
                 assert await reader.text() == "still here"
+
+
+async def test_shutting_down_does_not_wait_for_handshakes(certificate: tuple[Path, Path]) -> None:
+    config = settings(tls_cert=certificate[0], tls_key=certificate[1], head_timeout=60)
+    with trio.fail_after(20):
+        async with open_house(config=config) as house:
+            silent = await house.connect()
+            await silent.send(b"\x16\x03\x01")
+            await until(lambda: house.door.connections == 1)
+            await house.door.shut()
+            assert house.door.connections == 0
 
 
 async def test_what_is_no_tls_ends_that_connection_alone(certificate: tuple[Path, Path]) -> None:

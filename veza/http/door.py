@@ -5,7 +5,6 @@ door refuses early and in the same envelope as the application. A connection's f
 never the listener; shutting down is never delayed by somebody who does not read.
 """
 
-import errno
 import socket
 import ssl
 from collections import Counter
@@ -15,24 +14,25 @@ from urllib.parse import urlsplit
 
 import trio
 from hypercorn.trio.task_group import TaskGroup
-from trio.lowlevel import notify_closing, wait_readable
+from trio.lowlevel import notify_closing
 
 from veza import log
 from veza.config import Settings
 from veza.http import tls
 from veza.http.asgi import Asgi, Visit
-from veza.http.clients import Proxies, plain
+from veza.http.clients import Proxies
 from veza.http.endpoint import Endpoints, SocketEndpoint, acceptance, serve_socket
 from veza.http.head import Head
 from veza.http.letterhead import Letterhead, request_id
 from veza.http.line import Line
+from veza.http.listen import accept, open_listeners
 from veza.http.outlet import Outlet
 from veza.http.refusal import Refused
 from veza.http.wire import Disconnected, Wire
 
-BACKLOG: Final = 4096
-BURST: Final = 64  # connections accepted before those who are already in get their turn
-_FULL: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+__all__ = ["Door", "Media", "open_listeners", "serve"]
+
+TURNED_AWAY: Final = 100  # refused connections that may be told why at the same time
 Opened = tuple[
     SocketEndpoint, Any, Outlet, str
 ]  # a WebSocket to serve: endpoint, admission, outlet, request id
@@ -79,6 +79,7 @@ class Door:
         self._outlets: set[Outlet] = set()
         self._addresses: Counter[str] = Counter()
         self._count = 0
+        self._turned_away = 0
         self._stop = trio.Event()  # set: no new connections, answers under way are the last
         self._empty = trio.Event()
         self._stopped = trio.Event()
@@ -137,7 +138,7 @@ class Door:
             async with self._asgi.running(), trio.open_nursery() as nursery:
                 self._background = nursery
                 for listener in listeners:
-                    nursery.start_soon(self._accept, listener, nursery)
+                    nursery.start_soon(accept, listener, self._welcome)
                 nursery.start_soon(self._sweep)
                 task_status.started(self)
                 await self._stopped.wait()
@@ -154,70 +155,50 @@ class Door:
             await trio.sleep(min(1.0, patience / 8))
             now = trio.current_time()
             for wire in [wire for wire in self._wires if wire.idle_until <= now]:
-                wire.line.close()
+                if not wire.line.waiting():  # else its request came in time, and is late only because we are
+                    wire.line.close()
 
-    async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
-        while True:
-            try:
-                await wait_readable(listener)
-                for _ in range(BURST):
-                    sock, address = listener.accept()
-                    self._welcome(sock, plain(str(address[0])), nursery)
-            except trio.ClosedResourceError:
-                return
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                if self._stop.is_set():
-                    return
-                if error.errno in _FULL:
-                    # Those who wait outside stay in the kernel's queue until somebody leaves.
-                    _log.error("cannot accept", reason=error.strerror, connections=self._count)
-                    await trio.sleep(0.1)
-                # else: that client left before it was let in (ECONNABORTED and its kin, accept(2))
-
-    def _welcome(self, sock: socket.socket, peer: str, nursery: trio.Nursery) -> None:
-        sock.setblocking(False)
-        refused = None
-        if self._count >= self._settings.max_connections:
-            refused = Refused(503, headers=[(b"retry-after", b"5")])
-        elif self._addresses[peer] >= self._settings.max_connections_per_ip and not self._proxies.trusts(
-            peer
-        ):
-            refused = Refused(429, headers=[(b"retry-after", b"5")])
-        if refused is not None:
-            self._turn_away(Line(sock), refused)
-            return
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError:
-            pass  # gone already; the first read tells
+    def _welcome(self, sock: socket.socket, peer: str) -> None:
+        line = Line(sock)
+        settings = self._settings
+        if self._count >= settings.max_connections:
+            return self._turn_away(line, Refused(503, headers=[(b"retry-after", b"5")]))
+        if self._addresses[peer] >= settings.max_connections_per_ip and not self._proxies.trusts(peer):
+            return self._turn_away(line, Refused(429, headers=[(b"retry-after", b"5")]))
         self._count += 1
         self._addresses[peer] += 1
-        nursery.start_soon(self._connection, sock, peer)
+        self._spawn(self._connection, line, peer)
+        return None
 
     def _turn_away(self, line: Line, refused: Refused) -> None:
-        """Refuse a connection without spending a task on it."""
-        if self._context is None:
-            try:
-                line.write(b"".join(self._refusal(None, refused, request_id(None), close=True)))
-            except OSError:
-                pass
-        line.finish()
-        line.close()
+        """Refuse a connection, with a word if that costs little."""
+        if self._context is not None or self._turned_away >= TURNED_AWAY:
+            return line.close()
+        self._turned_away += 1
+        self._spawn(self._part, line, refused)
+        return None
 
-    async def _connection(self, sock: socket.socket, peer: str) -> None:
-        line = Line(sock)
+    async def _part(self, line: Line, refused: Refused) -> None:
         try:
+            wire = Wire(line, self._settings)
+            await self._refuse(wire, None, refused, request_id(None), close=True)
+        except Disconnected:
+            pass
+        finally:
+            line.close()
+            self._turned_away -= 1
+
+    async def _connection(self, line: Line, peer: str) -> None:
+        try:
+            line.hasten()
             if self._context is not None:
                 line = tls.TlsLine(line, self._context)
-                with trio.fail_after(self._settings.head_timeout):
-                    await line.handshake()
             wire = Wire(line, self._settings)
             self._wires.add(wire)
             try:
                 if self._stop.is_set():
                     wire.hurry(self._settings.shutdown_send_timeout)
+                await wire.agree()
                 opened = await self._requests(wire, peer)
             finally:
                 self._wires.discard(wire)
@@ -228,10 +209,10 @@ class Door:
                     await serve_socket(*opened, self._settings.ws_frame_limit)
                 finally:
                     self._outlets.discard(opened[2])
-        except (Disconnected, trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except Disconnected:
             pass
         except (Exception, BaseExceptionGroup) as error:
-            self._failed(error)
+            _report(error)
         finally:
             line.close()
             self._count -= 1
@@ -240,21 +221,6 @@ class Door:
                 del self._addresses[peer]
             if self._stop.is_set() and not self._count:
                 self._empty.set()
-
-    def _failed(self, error: BaseException) -> None:
-        """A connection ended by an exception: ordinary ends are nobody's business, the rest is ours to mend."""
-        if isinstance(error, BaseExceptionGroup):
-            ordinary = (Disconnected, OSError, trio.BrokenResourceError, trio.ClosedResourceError)
-            _, rest = error.split(ordinary)
-            if rest is None:
-                return
-            cancelled, rest = rest.split(trio.Cancelled)
-            if rest is not None:
-                _log.error("a connection failed", exc_info=rest)
-            if cancelled is not None:
-                raise cancelled
-            return
-        _log.error("a connection failed", exc_info=error)
 
     async def _requests(self, wire: Wire, peer: str) -> Opened | None:
         """Serve the requests of one connection, until its end or until it has become a WebSocket."""
@@ -295,15 +261,16 @@ class Door:
             if head.path == "/ws" or head.path.startswith("/ws/"):
                 raise self._not_a_socket(head)
             if head.target == b"*":
-                raise Refused(404)
+                raise Refused(404, sentence="Ask about an address.")
             if self._media is not None and self._media.claims(head):
                 go_on = await self._media.answer(wire, head, visit)
             else:
                 go_on = await self._asgi.answer(wire, head, tasks, visit, self._body_limit(head))
         except Refused as refused:
-            close = not head.keep_alive or wire.owed or wire.closing
-            await self._refuse(wire, head, refused, visit.request_id, close=close)
-            return not close
+            return await self._refuse_request(wire, head, refused, visit)
+        except Disconnected:
+            wire.line.close()  # not raised: its application gets the time to notice, see `Asgi.answer`
+            return False
         if not go_on:
             await wire.part(linger=wire.owed)
         return go_on
@@ -329,8 +296,7 @@ class Door:
             key = head.websocket_key
             admission = await endpoint.admit(head, visit.client)
         except Refused as refused:
-            close = not head.keep_alive or wire.owed or wire.closing
-            await self._refuse(wire, head, refused, visit.request_id, close=close)
+            await self._refuse_request(wire, head, refused, visit)
             return None
         try:
             with trio.fail_after(self._settings.ws_handshake_timeout):
@@ -354,9 +320,9 @@ class Door:
             outlet.close(1001)
         return endpoint, admission, outlet, visit.request_id
 
-    def _spawn(self, task: Callable[[], Any]) -> None:
+    def _spawn(self, task: Callable[..., Any], *arguments: Any) -> None:
         assert self._background is not None
-        self._background.start_soon(task)
+        self._background.start_soon(task, *arguments)
 
     def _visit(self, wire: Wire, head: Head, peer: str) -> Visit:
         return Visit(
@@ -367,61 +333,34 @@ class Door:
 
     # Refusing
 
-    def _refusal(
-        self, head: Head | None, refused: Refused, request_id: str, *, close: bool
-    ) -> tuple[bytes, bytes]:
-        body = refused.envelope(request_id)
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"cache-control", b"no-store"),
-            *refused.headers,
-        ]
-        version = head.version if head is not None else "1.1"
-        start = self._letterhead.head(refused.status, headers, request_id, version=version, close=close)
-        return start, b"" if head is not None and head.method == "HEAD" else body
+    async def _refuse_request(self, wire: Wire, head: Head, refused: Refused, visit: Visit) -> bool:
+        """Refuse a request whose head was good; whether the connection goes on."""
+        close = not head.keep_alive or wire.owed or wire.closing
+        await self._refuse(wire, head, refused, visit.request_id, close=close)
+        return not close
 
     async def _refuse(
         self, wire: Wire, head: Head | None, refused: Refused, request_id: str, *, close: bool
     ) -> None:
-        await wire.send(*self._refusal(head, refused, request_id, close=close))
+        path = head.path if head is not None else None
+        _log.debug("refused", status=refused.status, code=refused.code, path=path, request_id=request_id)
+        start, body = self._letterhead.refusal(refused, head, request_id, close=close)
+        await wire.send(start, body)
         if close:
             await wire.part(linger=head is None or wire.owed or wire.closing)
 
 
-async def open_listeners(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets on every address `host` stands for.
-
-    Raises:
-        OSError: none of them can be had; EADDRINUSE when the port is taken.
-    """
-    flags = socket.AI_PASSIVE
-    found = await trio.socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
-    listeners: list[socket.socket] = []
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in dict.fromkeys(found):
-        sock = socket.socket(family, kind, protocol)
-        try:
-            sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if port == 0 and listeners:  # every address on the same port
-                address = (address[0], listeners[0].getsockname()[1], *address[2:])
-            sock.bind(address)
-            sock.listen(BACKLOG)
-        except OSError as error:
-            sock.close()
-            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                for listener in listeners:
-                    listener.close()
-                raise
-            failure = error
-        else:
-            listeners.append(sock)
-    if not listeners:
-        raise failure or OSError(errno.EADDRNOTAVAIL, "nothing to listen on")
-    return listeners
+def _report(error: BaseException) -> None:
+    """A connection ended by an exception: ordinary ends are nobody's business, what is not an error goes on."""
+    rest: BaseException | None = error
+    if isinstance(error, BaseExceptionGroup):
+        _, rest = error.split((Disconnected, trio.BrokenResourceError, trio.ClosedResourceError))
+    if isinstance(rest, BaseExceptionGroup):
+        rest, others = rest.split(Exception)
+        if others is not None:
+            raise others  # cancellation, interruption
+    if rest is not None:
+        _log.error("a connection failed", exc_info=rest)
 
 
 async def serve(

@@ -106,21 +106,21 @@ async def serve_socket(
     # trio-websocket's own opening parses the handshake once more, with h11: 200 µs and 3 KB for every connection. It
     # is answered already, so this connection begins where a handshake ends; a test notices if that ever moves.
     ws = WebSocketConnection(outlet, cast(Any, OpenProtocol(SERVER)), max_message_size=frame_limit)
-    code = 1000
+    code = 1011
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ws._reader_task)
             try:
                 await endpoint.run(admission, ws, outlet)
+                code = 1000
             except ConnectionClosed:
-                pass
+                code = 1000
             except Exception:
                 _log.error("a socket failed", exc_info=True)
-                code = 1011
             if ws.closed is not None and ws.closed.code in _PROTOCOL_FAULTS:
                 code = ws.closed.code  # wsproto saw the fault; nobody has told the peer yet
-            outlet.close(code)
             nursery.cancel_scope.cancel()
     finally:
         endpoint.abandon(admission)
+        outlet.close(code)
         await outlet.end()

@@ -14,6 +14,7 @@ from typing import Final
 
 from veza.config import Settings
 from veza.http.head import Head
+from veza.http.refusal import Refused
 
 CONTENT_POLICY: Final = (
     "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
@@ -87,6 +88,25 @@ class Letterhead:
             request_id.encode(),
             last,
         )
+
+    def refusal(
+        self, refused: Refused, head: Head | None, request_id: str, *, close: bool
+    ) -> tuple[bytes, bytes]:
+        """The head and the body that refuse a request.
+
+        Args:
+            head: the request's, if it could be read.
+        """
+        body = refused.envelope(request_id)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+            *refused.headers,
+        ]
+        version = head.version if head is not None else "1.1"
+        start = self.head(refused.status, headers, request_id, version=version, close=close)
+        return start, b"" if head is not None and head.method == "HEAD" else body
 
     def _now(self) -> bytes:
         second = int(time.time())

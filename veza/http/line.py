@@ -43,6 +43,16 @@ class Line:
         """The descriptor now; −1 once closed."""
         return self._socket.fileno()
 
+    def hasten(self) -> None:
+        """Send small pieces at once (no Nagle)."""
+        try:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            pass  # gone already, or no TCP; the first read tells
+
+    async def agree(self) -> None:
+        """What has to be said before the first byte; nothing on a plain line."""
+
     def here(self) -> tuple[str, int] | None:
         """Our own end's address and port; None once the connection is gone."""
         try:
@@ -77,6 +87,13 @@ class Line:
             else:
                 self._drained = len(data) < size
                 return data
+
+    def waiting(self) -> bool:
+        """Has something arrived that nobody has read?"""
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def write(self, data: bytes | memoryview) -> int:
         """Hand over what can be handed over at once.

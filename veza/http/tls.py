@@ -47,8 +47,8 @@ class TlsLine(Line):
     def unsent(self) -> int:  # type: ignore[override]
         return len(self._waiting) + self._outgoing.pending
 
-    async def handshake(self) -> None:
-        """Until both sides agree; the caller sets the deadline.
+    async def agree(self) -> None:
+        """The handshake; the caller sets the deadline.
 
         Raises:
             trio.BrokenResourceError: no agreement.

@@ -41,6 +41,7 @@ class Wire:
 
     __slots__ = (
         "_ahead",
+        "_heading",
         "_sent",
         "_settings",
         "_stall",
@@ -60,11 +61,23 @@ class Wire:
         self.closing = False
         self._settings = settings
         self._ahead = b""
+        self._heading: trio.CancelScope | None = None  # of a head or a TLS handshake under way
         self._sent = 0
         self._stall = settings.send_timeout
         self._stalled: trio.CancelScope | None = None
 
     # Reading
+
+    async def agree(self) -> None:
+        """The handshake of TLS, if that is spoken. Raises Disconnected: no agreement in time."""
+        with trio.move_on_after(self._settings.head_timeout) as self._heading:
+            try:
+                await self.line.agree()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise Disconnected from None
+            self._heading = None
+            return
+        raise Disconnected
 
     async def read_head(self, *, first: bool) -> Head | None:
         """The head of the next request.
@@ -79,16 +92,23 @@ class Wire:
             Refused: the head is malformed, too large or too slow.
             Disconnected: the connection broke.
         """
+        if self.closing:
+            return None
         while self._ahead.startswith(b"\r\n"):
             self._ahead = self._ahead[2:]
         if not self._ahead and not await self._first_bytes(first):
             return None
         end = self._ahead.find(b"\r\n\r\n")
         if end < 0 or self._ahead[0] == 0x0D:
-            with trio.move_on_after(self._settings.head_timeout) as deadline:
+            with trio.move_on_after(self._settings.head_timeout) as self._heading:
                 end = await self._complete_head()
-            if deadline.cancelled_caught:
+            late = self._heading.cancelled_caught and self._heading.deadline <= trio.current_time()
+            cut = self._heading.cancelled_caught and not late
+            self._heading = None
+            if late:
                 raise Refused(408)
+            if cut:
+                raise Disconnected  # we are shutting down
             if end < 0:
                 return None
         if end + 4 > self._settings.head_limit:
@@ -99,8 +119,6 @@ class Wire:
         return head
 
     async def _first_bytes(self, first: bool) -> bool:
-        if self.closing:
-            return False
         patience = self._settings.head_timeout if first else self._settings.keep_alive_timeout
         self.idle_until = trio.current_time() + patience
         try:
@@ -221,8 +239,10 @@ class Wire:
         self._stall = min(self._stall, stall)
         if self._stalled is not None:
             self._stalled.deadline = min(self._stalled.deadline, trio.current_time() + self._stall)
-        if self.idle_until < inf:
+        if self.idle_until < inf and not self.line.waiting():
             self.line.close()
+        if self._heading is not None:
+            self._heading.cancel()
 
     async def part(self, *, linger: bool) -> None:
         """Finish sending and close. With `linger`, first discard what the client still sends, so that a reset does not
@@ -288,11 +308,11 @@ class Body:
 
     async def _next(self) -> bytes:
         wire = self._wire
+        expected, self._continue = self._continue, False
         if wire._ahead:
             data, wire._ahead = wire._ahead, b""
             return data
-        if self._continue:
-            self._continue = False
+        if expected:
             await wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         with trio.move_on_after(wire._settings.body_timeout):
             data = await wire._receive()
