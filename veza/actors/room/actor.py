@@ -79,10 +79,9 @@ class RoomActor(Changing):
             self._load_soon()
 
     def _load_soon(self) -> None:
-        """The database is away. Whoever wishes something meanwhile tries too; listeners must not depend on that."""
-        if not self._load_set:
-            self._load_set = True
-            self.context.timer(0.5, LoadAgain())
+        """The database is away: try again in a while. Until then every wish is refused at once."""
+        self._load_set = True
+        self.context.timer(0.5, LoadAgain())
 
     async def _load(self) -> None:
         loaded: Loaded | None = await self.db.read(rooms_db.load, self.room_id)
@@ -95,6 +94,7 @@ class RoomActor(Changing):
         self.roster = Roster(loaded)
         self.address = Address(room.id, room.kind, room.name, room.people)
         self.last_seq, self.last_rev = room.last_seq, room.last_rev
+        self._deliver()  # acknowledges what is stored: before its echo
         await self._catch_up()
         carried = self.carried
         newcomers: list[Connection] = []
@@ -145,7 +145,7 @@ class RoomActor(Changing):
             self.directory.hide(self)
 
     def idle(self) -> bool:
-        return not (self.fanout.subscribers or self.gated or (self.room is not None and self.roster.unsaved))
+        return self.gone or not (self.fanout.subscribers or self.gated or (self.room is not None and self.roster.unsaved))
 
     def settled(self) -> bool:
         """Are all posts answered and all changes made? The room must live to hear of them."""
@@ -185,11 +185,16 @@ class RoomActor(Changing):
 
     async def _handle(self, message: Any) -> Any:
         try:
+            if isinstance(message, LoadAgain):
+                self._load_set = False
             if self.room is None and not self.gone:
-                try:
-                    await self._load()
-                except Unavailable:
-                    self._load_soon()
+                # Once in a while: who wishes something must not wait as long as a database takes to be found missing.
+                if not self._load_set:
+                    try:
+                        await self._load()
+                    except Unavailable:
+                        self._load_soon()
+                if self._load_set:
                     return await self._without(message, unavailable())
             if self.gone:
                 self.context.passivate()
@@ -220,10 +225,6 @@ class RoomActor(Changing):
                     connection.outlet.close(TRY_AGAIN, "try again")  # or its letters would pass it by
             case Wish():
                 raise refusal
-            case LoadAgain():
-                self._load_set = False
-                if not self.gone:
-                    self._load_soon()
             case Committed() | Changed() | Replayed() if not self.gone:
                 carried.held.append(message)  # what came of it is told once the room is read
             case Committed(results=results):
@@ -291,8 +292,6 @@ class RoomActor(Changing):
             case FillAgain():
                 self._filling = False
                 self._deliver()
-            case LoadAgain():
-                self._load_set = False
             case GoOn():
                 self._go_on()
             case SaveReads():

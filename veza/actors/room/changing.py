@@ -29,6 +29,7 @@ from veza.actors.room.notes import (
 )
 from veza.actors.room.posting import Posting
 from veza.db import rooms as rooms_db
+from veza.db.errors import OutcomeUnknown
 
 
 class Changing(Posting):
@@ -78,7 +79,8 @@ class Changing(Posting):
         """The memberships are stored: let those people in."""
         for member in members:
             self.roster.add(member)
-        for wish, reply in batch.wishes:
+        while batch.wishes:
+            wish, reply = batch.wishes.pop(0)  # after a crash the rest are told so, and those before are not
             if wish.person.user_id not in self.roster.members:
                 self.tell_refused(wish, reply, room_not_found())
             elif isinstance(wish, Join) and wish.connection is not None:
@@ -130,6 +132,9 @@ class Changing(Posting):
                     if changed.reply is not None:
                         changed.reply.send(answer)
                 case Error(error=error):
+                    if isinstance(error, OutcomeUnknown):
+                        # Perhaps it is stored. Only the database knows what the room is now.
+                        self.context.system.restart(self.context.path)
                     raise changes.as_refusal(error) from error
         except Refused as refusal:
             self.tell_refused(changed.wish, changed.reply, refusal)

@@ -106,14 +106,14 @@ class Resuming(Attendance):
             missed = None
         if missed is None:
             changed = []
+        if connection.outlet.closed:
+            return
+        await self._enter(connection)
         # Its own messages may be among what it missed, and an acknowledgement comes before the echo.
         out = [self.fanout.take_acks(connection)]
         if resume.wish is not None:
             out.append(self._join_ack(resume, missed is not None))
         out += (missed or []) + changed
-        if connection.outlet.closed:
-            return
-        await self._enter(connection)
         if blob := b"".join(out):
             connection.outlet.post(blob)
 

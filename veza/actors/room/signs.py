@@ -55,7 +55,9 @@ class Signs(RoomBase):
         if not self.roster.read(wish.person.user_id, min(wish.seq, self.last_seq)):
             return
         self._save_soon()
-        invisible = wish.connection is not None and wish.connection.invisible
+        # A mark that came by REST has no connection; somebody who is here and not shown is invisible.
+        invisible = member.user_id in self._connections and member.user_id not in self.online
+        invisible |= wish.connection is not None and wish.connection.invisible
         if self.member_count <= self.settings.room_receipts_limit and not invisible:
             data = {**self.named(), "user_id": member.user_id, "seq": member.last_read_seq}
             self.fanout.add(frame("read_receipt", data))
