@@ -145,7 +145,9 @@ class RoomActor(Changing):
             self.directory.hide(self)
 
     def idle(self) -> bool:
-        return self.gone or not (self.fanout.subscribers or self.gated or (self.room is not None and self.roster.unsaved))
+        return self.gone or not (
+            self.fanout.subscribers or self.gated or (self.room is not None and self.roster.unsaved)
+        )
 
     def settled(self) -> bool:
         """Are all posts answered and all changes made? The room must live to hear of them."""
