@@ -70,6 +70,8 @@ class Wire:
 
     async def agree(self) -> None:
         """The handshake of TLS, if that is spoken. Raises Disconnected: no agreement in time."""
+        if self.closing:
+            raise Disconnected
         with trio.move_on_after(self._settings.head_timeout) as self._heading:
             try:
                 await self.line.agree()
@@ -100,6 +102,8 @@ class Wire:
             return None
         end = self._ahead.find(b"\r\n\r\n")
         if end < 0 or self._ahead[0] == 0x0D:
+            if self.closing:
+                raise Disconnected  # nobody waits for the rest of it any more
             with trio.move_on_after(self._settings.head_timeout) as self._heading:
                 end = await self._complete_head()
             late = self._heading.cancelled_caught and self._heading.deadline <= trio.current_time()
