@@ -229,18 +229,18 @@ async def test_a_reader_that_stalls_below_the_limit_is_reset_in_the_end() -> Non
 
 async def test_a_reader_that_is_merely_slow_is_not_reset() -> None:
     with trio.fail_after(30):
-        async with open_house(config=house_settings(send_timeout=0.3)) as house:
+        async with open_house(config=house_settings(send_timeout=0.8)) as house:
             client = await house.websocket(receive_buffer=4096)
             await client.send(client_frame(b"hello"))
             await client.text()
             (outlet,) = house.chat.outlets
             assert outlet.post(text_frame(b"x" * 8_000_000))
-            waiting = outlet.queued
             began = trio.current_time()
-            while trio.current_time() - began < 1.5:
+            while trio.current_time() - began < 2.0:
                 await client.stream.receive_some(500)
                 await trio.sleep(0.01)
-            assert outlet.queued == waiting, "the kernel's own buffer has not emptied enough to be writable"
+            # In all that time the kernel's own buffer has hardly emptied: it never said that it can take more.
+            assert outlet.queued > 1_000_000
             assert not outlet.closed
 
 
