@@ -370,6 +370,42 @@ async def redeem(conn: Any, user_id: int, code: str) -> int | None:
     return None if room_id is None else int(room_id)
 
 
+class Invitation(msgspec.Struct, frozen=True):
+    """An invitation that still opens its room. `uses` None: without end; `expires_at` None: for ever."""
+
+    code: str
+    room_id: int
+    by_user_id: int | None
+    user_id: int | None
+    uses: int | None
+    expires_at: datetime | None
+    created_at: datetime
+
+
+async def invitations(conn: Any, room_id: int, by: int | None, limit: int) -> list[Invitation]:
+    """The newest invitations to the room (`by`: one person's) that are good. Who may look is for the caller to ask."""
+    rows = await conn.fetch(
+        "SELECT code, room_id, by_user_id, for_user_id, uses_left, expires_at, created_at FROM room_invites"
+        " WHERE room_id = $1 AND ($2::bigint IS NULL OR by_user_id = $2) AND (uses_left IS NULL OR uses_left > 0)"
+        " AND (expires_at IS NULL OR expires_at > now()) ORDER BY created_at DESC, code LIMIT $3",
+        room_id,
+        by,
+        limit,
+    )
+    return [Invitation(*row) for row in rows]
+
+
+async def revoke_invitation(conn: Any, room_id: int, by: int | None, code: str) -> bool:
+    """Take an invitation back (`by`: only if this person made it). False where there is none."""
+    done = await conn.execute(
+        "DELETE FROM room_invites WHERE code = $1 AND room_id = $2 AND ($3::bigint IS NULL OR by_user_id = $3)",
+        code,
+        room_id,
+        by,
+    )
+    return not done.endswith(" 0")
+
+
 # Lists ----------------------------------------------------------------------------------------------
 
 

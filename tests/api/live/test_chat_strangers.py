@@ -181,6 +181,31 @@ async def test_one_person_at_the_door_twice_uses_one(api: Api) -> None:
     assert (await accept(api, code, carl)).status == 200
 
 
+async def test_invitations_are_seen_and_taken_back(api: Api) -> None:
+    alice, bob, carl = await api.person("alice"), await api.person("bob"), await api.person("carl")
+    room = await make(api, alice)
+    await join(api, room, bob)
+    hers, his = await invite(api, room, alice), await invite(api, room, bob, uses=1)
+    spent = await invite(api, room, bob, uses=1)
+    assert (await accept(api, spent, await api.person("dora"))).status == 200
+    path = f"/chat/rooms/{room}/invites"
+
+    async def seen(who: Any) -> list[str]:
+        return [i["code"] for i in (await api.get(path, token=who.token)).data["invites"]]
+
+    assert await seen(alice) == [his, hers]
+    assert await seen(bob) == [his]
+    assert await seen(carl) == []
+    assert (await api.delete(f"{path}/{hers}", token=bob.token)).code == "INVITE_NOT_FOUND"
+    assert (await api.delete(f"{path}/{his}", token=carl.token)).code == "INVITE_NOT_FOUND"
+    for code in (his, hers):
+        assert (await api.delete(f"{path}/{code}", token=alice.token)).status == 200
+        assert (await accept(api, code, carl)).code == "INVITE_NOT_FOUND"
+    hidden = await private(api, alice)
+    assert (await api.get(f"/chat/rooms/{hidden}/invites", token=carl.token)).status == 404
+    assert (await api.delete(f"/chat/rooms/{hidden}/invites/x", token=carl.token)).status == 404
+
+
 async def test_forms_of_invitations(api: Api) -> None:
     alice, bob = await api.person("alice"), await api.person("bob")
     room = await make(api, alice)

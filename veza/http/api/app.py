@@ -25,6 +25,7 @@ from veza.http.api.admin import admin
 from veza.http.api.auth import auth
 from veza.http.api.conversations import letters
 from veza.http.api.envelope import INTERNAL, ApiError, failure, rate_limited, translate
+from veza.http.api.invites import invites
 from veza.http.api.messages import chat_messages
 from veza.http.api.moderation import moderation
 from veza.http.api.rooms import chat_rooms
@@ -52,6 +53,7 @@ TAGS: Final = [
     ("auth", "Accounts, logins, sessions"),
     ("users", "People"),
     ("rooms", "Rooms, coming and going"),
+    ("invites", "Codes that let people into rooms"),
     ("moderation", "Members, roles, mutes and bans of a room"),
     ("messages", "What is said"),
     ("conversations", "Private letters, and what waits to be read"),
@@ -87,7 +89,7 @@ def create_app(services: Services) -> QuartTrio:
     app.after_request(_after)
     app.register_error_handler(Exception, _failed)
     openapi.provide(app, TAGS)
-    for blueprint in (auth, people, chat_rooms, moderation, chat_messages, letters, admin):
+    for blueprint in (auth, people, chat_rooms, invites, moderation, chat_messages, letters, admin):
         app.register_blueprint(blueprint, url_prefix=BASE + (blueprint.url_prefix or ""))
     app.register_blueprint(system)
     return app

@@ -7,7 +7,7 @@ from datetime import datetime
 from msgspec import Struct
 from quart import Blueprint, Response
 
-from veza.actors.errors import Refused
+from veza.actors.errors import USER_NOT_FOUND, Refused
 from veza.actors.frames import DirectMessage
 from veza.actors.registry import Identity
 from veza.db import room_lists, users
@@ -103,8 +103,8 @@ async def read_letters(user_id: int, identity: Identity, query: HistoryQuery) ->
     """The letters between oneself and somebody, ascending."""
     try:
         room_id = await rooms().direct(identity.user_id, user_id, create=False)
-    except Refused:
-        if user_id == identity.user_id:
+    except Refused as refused:
+        if refused.code != USER_NOT_FOUND:
             raise
         if await services().db.read(users.profile, user_id) is None:
             raise no_person() from None

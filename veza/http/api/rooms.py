@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 from quart import Blueprint, Response
 
 from veza.actors import rules
-from veza.actors.commands import Enroll, MayInvite, Quit, Remove, Update
-from veza.actors.errors import ROOM_NOT_FOUND, Refused
+from veza.actors.commands import Enroll, Quit, Remove, Update
 from veza.actors.registry import Identity
-from veza.db import room_lists, users
+from veza.db import room_lists
 from veza.db import rooms as rooms_db
 from veza.db.errors import Conflict
 from veza.http.api.access import signed_in
 from veza.http.api.chat import (
     Cursor,
-    Id,
     RoomShown,
     ask,
-    no_person,
     person,
     room_shown,
     rooms,
     show_room,
 )
-from veza.http.api.envelope import ApiError, conflict, created, not_found, ok, page_meta
+from veza.http.api.envelope import conflict, created, ok, page_meta
 from veza.http.api.intake import takes, takes_query
 from veza.http.api.models import Paging, SearchText
 from veza.http.api.openapi import answers, fails
@@ -83,32 +78,8 @@ def _plain(text: str | None) -> Iterator[tuple[str, str]]:
         yield "description", "Must not hold control characters."
 
 
-class NewInvite(Struct, frozen=True):
-    """For one person, or for whoever has the code. Good for a week unless `expires_in` (seconds; null: for ever) says
-    otherwise, and as often as `uses` allows (null: without end; one person's invitation: once)."""
-
-    user_id: Id | None = None
-    uses: (
-        Annotated[int, Meta(ge=1, le=10_000, extra={"says": "Must be a whole number from 1 to 10000."})]
-        | None
-    ) = None
-    expires_in: (
-        Annotated[int, Meta(ge=1, le=366 * 24 * 3600, extra={"says": "Must be seconds, a year at most."})]
-        | UnsetType
-        | None
-    ) = UNSET
-
-
 class Rooms(Struct, frozen=True):
     rooms: list[RoomShown]
-
-
-class Invite(Struct, frozen=True):
-    code: str
-    room_id: int
-    user_id: int | None
-    uses: int | None
-    expires_at: datetime | None
 
 
 @chat_rooms.get("/rooms")
@@ -213,57 +184,3 @@ async def leave_room(room: str, identity: Identity) -> Response:
     """End one's membership, and every subscription of one's connections."""
     await ask(room, Quit(person=person(identity)))
     return ok(message="You have left the room.")
-
-
-# Invitations ------------------------------------------------------------------------------------------
-
-
-@chat_rooms.post("/rooms/<room>/invites")
-@signed_in
-@takes(NewInvite, optional=True)
-@answers(Invite, 201)
-@fails(403, 404)
-async def invite(room: str, identity: Identity, data: NewInvite) -> Response:
-    """Make an invitation code. In private rooms owner and moderators may."""
-    s = services()
-    room_id = await rooms().resolve(room)
-    await rooms().ask(room_id, MayInvite(person=person(identity)))
-    if data.user_id is not None and await s.db.read(users.profile, data.user_id) is None:
-        raise no_person()
-    lasts = WEEK if data.expires_in is UNSET else data.expires_in
-    made = Invite(
-        code=secrets.token_urlsafe(16),
-        room_id=room_id,
-        user_id=data.user_id,
-        uses=data.uses if data.uses is not None or data.user_id is None else 1,
-        expires_at=None if lasts is None else datetime.now(UTC) + timedelta(seconds=lasts),
-    )
-    await s.db.write(
-        rooms_db.invite, room_id, identity.user_id, made.code, made.user_id, made.uses, made.expires_at
-    )
-    return created(made)
-
-
-@chat_rooms.post("/invites/<code>")
-@signed_in
-@answers(RoomShown)
-@fails(403, 404, 409)
-async def accept_invite(code: str, identity: Identity) -> Response:
-    """Become a member by an invitation. Being one already uses nothing up."""
-    if len(code) > 64 or "\x00" in code:
-        raise _no_invite()
-    reader = identity.user_id
-    room_id = await services().db.read(rooms_db.invited_to, reader, code)
-    if room_id is None:
-        raise _no_invite()
-    try:
-        await rooms().ask(room_id, Enroll(person=person(identity), invitation=code))
-    except Refused as refused:
-        if refused.code == ROOM_NOT_FOUND:  # somebody else used it up, or the room is gone
-            raise _no_invite() from None
-        raise
-    return ok(await show_room(reader, room_id))
-
-
-def _no_invite() -> ApiError:
-    return not_found("This invitation", "INVITE_NOT_FOUND")
