@@ -8,7 +8,7 @@ safe). While the database does not answer, new posts are refused.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ import trio
 from outcome import Error, Outcome, Value
 
 from veza.actors.commands import Person
-from veza.actors.errors import INVALID_FORMAT, Refused, unavailable
+from veza.actors.errors import INVALID_FORMAT, Refused, internal, unavailable
 from veza.actors.kernel import Actor, Ref, Reply
 from veza.actors.ports import Connection
 from veza.db.errors import DataRefused, OutcomeUnknown, Unavailable
@@ -26,6 +26,7 @@ from veza.db.ledger import Post, Receipt
 log = structlog.get_logger(__name__)
 
 Commit = Callable[[list[Post]], Awaitable[list[Receipt]]]
+Answer = Receipt | Refused | None  # None: nobody knows what became of the post
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -54,11 +55,17 @@ class Rejected(msgspec.Struct, frozen=True):
     entries: list[tuple[Entry, Refused]]
 
 
+class Unanswered(msgspec.Struct, frozen=True):
+    """To a room, at shutdown: what became of these will not be known here."""
+
+    entries: list[Entry]
+
+
 class Settled(msgspec.Struct, frozen=True):
     """To the ledger from its own commit: what became of a batch."""
 
     batch: list[Entry]
-    outcome: Outcome[list[Receipt | Refused]]
+    outcome: Outcome[list[Answer]]
 
 
 class Balance(msgspec.Struct, frozen=True):
@@ -70,10 +77,13 @@ class Emptied(msgspec.Struct, frozen=True):
 
 
 class Books:
-    """What the ledger's slot keeps over a restart: posts that wait, and whether a commit is under way."""
+    """What the ledger's slot keeps over a restart: posts that wait, whether a commit is under way, who asked."""
 
     def __init__(self) -> None:
         self.gathered: list[Entry] = []
+        # A batch whose answers went down with the ledger: committed once more, before any other.
+        self.in_doubt: list[Entry] = []
+        self.emptied: list[Reply] = []  # who wants to know when nothing is left
         self.committing = 0
         self.uncertain = False
         self.commits = 0
@@ -91,24 +101,37 @@ class LedgerActor(Actor):
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._closing = closing
-        self._waiting: list[Reply] = []  # who wants to know when nothing is left
 
     @property
     def books(self) -> Books:
         books: Books = self.context.carried
         return books
 
+    async def started(self) -> None:
+        self._go_on()
+
     async def handle(self, message: Any) -> Any:
         match message:
             case Entry():
-                self._take(message)
+                try:
+                    self._take(message)
+                except Exception:
+                    message.room.answer(Rejected([(message, internal())]))
+                    raise
+                self._go_on()
             case Balance():
                 return self.books
             case Emptied():
                 if self.books.committing:
-                    self._waiting.append(self.context.defer())
+                    self.books.emptied.append(self.context.defer())
             case Settled(batch=batch, outcome=outcome):
-                self._settle(batch, outcome)
+                self.books.committing = 0
+                try:
+                    self._settle(batch, outcome)
+                except Exception:
+                    self._doubt(batch)
+                    raise
+                self._go_on()
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -126,74 +149,85 @@ class LedgerActor(Actor):
             entry.room.answer(Rejected([(entry, unavailable())]))
             return
         books.gathered.append(entry)
-        if not books.committing:
-            self._next()
 
-    def _next(self) -> None:
+    def _go_on(self) -> None:
+        """Commit what has gathered, unless a commit is under way."""
         books = self.books
-        batch, books.gathered = books.gathered[: self._max_batch], books.gathered[self._max_batch :]
-        books.committing = len(batch)
+        if books.committing:
+            return
+        batch = books.in_doubt or books.gathered[: self._max_batch]
+        if batch:
 
-        def settled(outcome: Outcome[list[Receipt | Refused]]) -> Settled:
-            return Settled(batch, outcome)
+            def settled(outcome: Outcome[list[Answer]]) -> Settled:
+                return Settled(batch, outcome)
 
-        self.context.job(self._store, [entry.post for entry in batch], then=settled)
+            self.context.job(self._store, [entry.post for entry in batch], then=settled)
+            books.committing = len(batch)
+            if batch is not books.in_doubt:
+                del books.gathered[: len(batch)]
+        else:
+            waiting, books.emptied = books.emptied, []
+            for reply in waiting:
+                reply.send(None)
 
-    def _settle(self, batch: list[Entry], outcome: Outcome[list[Receipt | Refused]]) -> None:
+    def _settle(self, batch: list[Entry], outcome: Outcome[list[Answer]]) -> None:
         books = self.books
-        books.committing = 0
-        books.uncertain = False
         match outcome:
             case Value(value=answers):
                 books.commits += 1
                 self._hand_out(batch, answers)
-            case Error(error=OutcomeUnknown()):
-                # Only at shutdown: the answer would be a guess. Sockets are closed unanswered; their nonces tell later.
-                for entry in batch:
-                    if entry.reply is not None:
-                        entry.reply.fail(unavailable())
             case Error(error=error):
                 if not isinstance(error, Unavailable):
                     log.error("commit failed", posts=len(batch), error=type(error).__name__)
                 # Not stored, and nothing gathered behind it will fare better just now.
                 refused, books.gathered = batch + books.gathered, []
                 self._hand_out(refused, [unavailable()] * len(refused))
-        if books.gathered:
-            self._next()
-        else:
-            waiting, self._waiting = self._waiting, []
-            for reply in waiting:
-                reply.send(None)
+        books.uncertain = False
+        if batch is books.in_doubt:
+            books.in_doubt = []
 
-    def _hand_out(
-        self, batch: list[Entry], answers: list[Receipt] | list[Refused] | list[Receipt | Refused]
-    ) -> None:
-        rooms: dict[Ref, tuple[list[tuple[Entry, Receipt]], list[tuple[Entry, Refused]]]] = {}
+    def _doubt(self, batch: list[Entry]) -> None:
+        """Its answers went down with this incarnation: the next one asks again, but no third one does."""
+        books = self.books
+        if batch is not books.in_doubt:
+            books.in_doubt = batch
+            return
+        books.in_doubt = []
+        for entry in batch:
+            entry.room.answer(Rejected([(entry, internal())]))
+
+    def _hand_out(self, batch: list[Entry], answers: Sequence[Answer]) -> None:
+        rooms: dict[Ref, tuple[list[tuple[Entry, Receipt]], list[tuple[Entry, Refused]], list[Entry]]] = {}
         for entry, answer in zip(batch, answers, strict=True):
-            stored, refused = rooms.setdefault(entry.room, ([], []))
-            if isinstance(answer, Refused):
+            stored, refused, unknown = rooms.setdefault(entry.room, ([], [], []))
+            if answer is None:
+                unknown.append(entry)
+            elif isinstance(answer, Refused):
                 refused.append((entry, answer))
                 self.books.refused += 1
             else:
                 stored.append((entry, answer))
                 self.books.committed += 1
-        for room, (stored, refused) in rooms.items():
+        for room, (stored, refused, unknown) in rooms.items():
             if stored:
                 room.answer(Committed(stored))
             if refused:
                 room.answer(Rejected(refused))
+            if unknown:
+                room.answer(Unanswered(unknown))
 
-    async def _store(self, posts: list[Post]) -> list[Receipt | Refused]:
-        """Commit a batch; raises Unavailable only when certainly nothing was stored.
+    async def _store(self, posts: list[Post]) -> list[Answer]:
+        """Commit a batch; raises only when certainly nothing was stored.
 
         Runs beside the actor. Where the database refuses the data, the batch is halved until the culprit stands alone.
         """
         wait = 0.05
+        sent = False  # and nobody knows what became of it
         while True:
             try:
                 return list(await self._commit(posts))
             except OutcomeUnknown:
-                self.books.uncertain = True
+                sent = self.books.uncertain = True
             except DataRefused as error:
                 if len(posts) == 1:
                     log.warning("post refused by the database", sqlstate=error.sqlstate)
@@ -201,16 +235,19 @@ class LedgerActor(Actor):
                 half = len(posts) // 2
                 first = await self._store(posts[:half])
                 return first + await self._certain(posts[half:])
-            except Unavailable:
-                if not self.books.uncertain:
+            except Exception as error:
+                if not sent:
                     raise
+                if not isinstance(error, Unavailable):
+                    log.error("commit still in doubt", posts=len(posts), error=type(error).__name__)
             if self._closing.is_set():
-                raise OutcomeUnknown("shutting down with a commit of unknown outcome")
+                # An answer would be a guess. Sockets are closed unanswered; the nonces tell later.
+                return [None] * len(posts)
             with trio.move_on_after(wait):
                 await self._closing.wait()
             wait = min(wait * 2, 1.0)
 
-    async def _certain(self, posts: list[Post]) -> list[Receipt | Refused]:
+    async def _certain(self, posts: list[Post]) -> list[Answer]:
         """The second half of a halved batch: refused one by one rather than raised, for the first half is stored."""
         try:
             return await self._store(posts)

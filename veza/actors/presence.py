@@ -160,7 +160,11 @@ class PresenceActor(Actor):
             case Connected():
                 self._connected(message)
             case Disconnected(connection=connection):
-                self._disconnected(connection)
+                try:
+                    self._disconnected(connection)
+                except Exception:
+                    self._forget(connection)  # nobody would say again that it has ended
+                    raise
             case Watch(room=room, people=people):
                 return self._watch(room, people)
             case Entered(user_id=user_id, room=room):
@@ -230,6 +234,13 @@ class PresenceActor(Actor):
             self.present.left.add(connection.user_id)
             self._save_soon()
             self._announce(connection.user_id, person, "offline", friends_only=True)
+
+    def _forget(self, connection: Connection) -> None:
+        person = self.present.people.get(connection.user_id)
+        if person is not None:
+            person.connections.discard(connection)
+            if not person.connections:
+                del self.present.people[connection.user_id]
 
     def _save_soon(self) -> None:
         if self.present.left and not self._saving:

@@ -37,7 +37,7 @@ from veza.actors.errors import (
 )
 from veza.actors.fanout import Fanout
 from veza.actors.frames import Address, frame, message_frame, updated_frame
-from veza.actors.ledger import Committed, Rejected
+from veza.actors.ledger import Committed, Rejected, Unanswered
 from veza.actors.ports import Connection
 from veza.actors.presence import Watch
 from veza.actors.room.base import TRY_AGAIN
@@ -87,6 +87,7 @@ class RoomActor(Changing):
         loaded: Loaded | None = await self.db.read(rooms_db.load, self.room_id)
         if loaded is None:
             self.gone = True
+            self._went_with_the_room()
             return
         room = loaded.room
         if room.people is not None:
@@ -174,6 +175,9 @@ class RoomActor(Changing):
         }
 
     async def handle(self, message: Any) -> Any:
+        if isinstance(message, Committed):
+            # Kept before anything can go wrong: whatever becomes of this incarnation, one will answer for them.
+            self.carried.stored.extend(message.results)
         try:
             answer = await self._handle(message)
         except Refused:
@@ -222,16 +226,17 @@ class RoomActor(Changing):
             case Rejected(entries=entries):
                 for entry, why in entries:
                     self._reject(entry, why)
+            case Unanswered(entries=entries):
+                self._leave_unanswered(entries)
             case Subscribe(connection=connection):
                 if not self.gone:
                     connection.outlet.close(TRY_AGAIN, "try again")  # or its letters would pass it by
             case Wish():
                 raise refusal
-            case Committed() | Changed() | Replayed() if not self.gone:
+            case Changed() | Replayed() if not self.gone:
                 carried.held.append(message)  # what came of it is told once the room is read
-            case Committed(results=results):
-                for entry, _ in results:
-                    self._reject(entry, refusal)
+            case Committed() if self.gone:
+                self._went_with_the_room()
             case Changed(wish=wish, reply=reply):
                 carried.changing = False
                 self.tell_refused(wish, reply, refusal)
@@ -241,9 +246,13 @@ class RoomActor(Changing):
     def _apologize(self, message: Any) -> None:
         """Whose message crashed the room hears of it (one who asked hears it from the kernel)."""
         match message:
+            case Leave(quiet=True, connection=connection) | Unsubscribe(connection=connection):
+                assert connection is not None
+                self.carried.forget(connection)  # nobody would say again that it has ended
             case Wish(connection=connection, ref=ref) if connection is not None:
                 self._refuse(connection, ref, internal())
             case Changed(wish=wish, reply=reply):
+                self.carried.changing = False
                 self.tell_refused(wish, reply, internal())
             case Replayed(resume=resume):
                 self._give_up(resume, internal())
@@ -254,12 +263,13 @@ class RoomActor(Changing):
         match message:
             case Say():
                 await self._say(message)
-            case Committed(results=results):
-                self.carried.stored.extend(results)
+            case Committed():
                 self._deliver()
             case Rejected(entries=entries):
                 for entry, refusal in entries:
                     self._reject(entry, refusal)
+            case Unanswered(entries=entries):
+                self._leave_unanswered(entries)
             case Flush():
                 self._flush_set = False
             case Settle():

@@ -13,6 +13,7 @@ from veza.actors.commands import (
 from veza.actors.errors import (
     Refused,
     room_not_found,
+    unavailable,
 )
 from veza.actors.frames import MessageAck, frame, message_frame
 from veza.actors.ledger import Entry
@@ -116,6 +117,19 @@ class Posting(Resuming):
             entry.reply.fail(refusal)
         if entry.connection is not None:
             self._refuse(entry.connection, entry.ref, refusal)
+
+    def _leave_unanswered(self, entries: list[Entry]) -> None:
+        """The server goes down not knowing. Sockets end without an answer, a request has to get one."""
+        self.carried.in_flight -= len(entries)
+        for entry in entries:
+            if entry.reply is not None:
+                entry.reply.fail(unavailable())
+
+    def _went_with_the_room(self) -> None:
+        """The room was deleted, and what was stored in it too."""
+        while self.carried.stored:
+            entry, _ = self.carried.stored.popleft()
+            self._reject(entry, room_not_found())
 
     def _fill_missing(self) -> None:
         if self._filling:
