@@ -34,6 +34,12 @@ class Tap:
         self.opened.set()
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what nobody announces; the test's own bound ends it."""
+    while not condition():  # noqa: ASYNC110
+        await trio.sleep(0.005)
+
+
 async def with_the_ledger(house: House, room: int, *clients: Client) -> None:
     """Everything these clients have said so far has been checked, and taken or refused by the ledger."""
     for client in clients:

@@ -8,9 +8,8 @@ from typing import Any
 import httpx
 import pytest
 import trio
-import trio.testing
 
-from tests.chat.books import Tap, heard, stored, with_the_ledger
+from tests.chat.books import Tap, heard, stored, until, with_the_ledger
 from tests.chat.client import Client, fence
 from tests.chat.conftest import House
 from veza.actors.fanout import Fanout
@@ -120,7 +119,7 @@ async def test_posts_in_flight_are_acknowledged_once_and_nobody_misses_one(
         people = await house.people(3)
         room = await house.room(*people)
         clients = [await house.enter(person, room.id) for person in people]
-        one, other, watcher = clients
+        watcher = clients[2]
         tap = Tap(house, monkeypatch)
         crashes = crash(monkeypatch, where, name, when)
         for i in range(12):
@@ -151,9 +150,7 @@ async def test_somebody_leaving_as_the_room_crashes_is_gone(
         one, other = [await house.enter(person, room.id) for person in people]
         crash(monkeypatch, RoomActor, "_leave", lambda room, wish: wish.quiet)
         await other.aclose()
-        # It leaves the tree when room and presence have been told.
-        while house.app.core.system.inspect("sessions").child_count > 1:
-            await trio.testing.wait_all_tasks_blocked(0.01)
+        await until(lambda: house.actor(room.id).restarts == 1)
         await fence(one, room.id)
         summary = house.actor(room.id).summary
         assert (summary["online"], summary["subscribers"]) == (1, 1)
@@ -250,10 +247,9 @@ async def test_presence_that_crashes_ends_that_socket_only(
             monkeypatch, PresenceActor, "_disconnected", lambda self, connection: connection.user_id == mine
         )
         await other.aclose()
-        while house.app.core.system.inspect("sessions").child_count > 1:
-            await trio.testing.wait_all_tasks_blocked(0.01)
-        assert (await house.app.core.presence.ask(Statistics()))["people"] == 1
-        assert (await house.app.core.presence.ask(Statistics()))["connections"] == 1
+        await until(lambda: house.app.core.system.inspect("platform/presence").restarts == 2)
+        counts = await house.app.core.presence.ask(Statistics())
+        assert (counts["people"], counts["connections"]) == (1, 1)
 
 
 async def test_a_session_that_crashes_ends_its_own_socket_only(
