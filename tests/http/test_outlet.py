@@ -13,7 +13,7 @@ from wsproto.connection import SERVER
 from wsproto.connection import Connection as Peer
 from wsproto.events import CloseConnection
 
-from tests.http.house import client_frame, empty, open_house
+from tests.http.house import client_frame, empty, open_house, until
 from tests.http.house import settings as house_settings
 from veza.http.line import Line
 from veza.http.outlet import Outlet
@@ -212,6 +212,23 @@ async def test_a_client_that_never_reads_again_is_reset() -> None:
             with pytest.raises(trio.BrokenResourceError):
                 while await sleeper.more():
                     pass
+
+
+async def test_a_mistake_in_one_flusher_ends_that_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(self: Line) -> None:
+        raise RuntimeError("as asked")
+
+    with trio.fail_after(20):
+        async with open_house() as house:
+            other = await house.websocket()
+            client = await house.websocket(receive_buffer=4096)
+            await client.send(client_frame(b"hello"))
+            await client.text()
+            monkeypatch.setattr(Line, "wait_writable", fail)
+            await client.send(client_frame(b"flood 9000"))
+            await until(lambda: house.door.open_sockets == 1)
+            await other.send(client_frame(b"still here"))
+            assert await other.text() == "still here"
 
 
 async def test_a_reader_that_stalls_below_the_limit_is_reset_in_the_end() -> None:

@@ -307,7 +307,7 @@ class Door:
             raise
         outlet = Outlet(
             wire.line,
-            self._spawn,
+            self._spawn_flusher,
             limit=self._settings.outlet_limit,
             grace=self._settings.outlet_close_grace,
             stall=self._settings.send_timeout,
@@ -323,6 +323,9 @@ class Door:
     def _spawn(self, task: Callable[..., Any], *arguments: Any) -> None:
         assert self._background is not None
         self._background.start_soon(task, *arguments)
+
+    def _spawn_flusher(self, flusher: Callable[[], Any]) -> None:
+        self._spawn(_guarded, flusher)
 
     def _visit(self, wire: Wire, head: Head, peer: str) -> Visit:
         return Visit(
@@ -348,6 +351,14 @@ class Door:
         await wire.send(start, body)
         if close:
             await wire.part(linger=head is None or wire.owed or wire.closing)
+
+
+async def _guarded(task: Callable[[], Any]) -> None:
+    """Run something that belongs to one connection: its failure is not everybody's."""
+    try:
+        await task()
+    except Exception as error:
+        _report(error)
 
 
 def _report(error: BaseException) -> None:

@@ -298,7 +298,7 @@ class Outlet(trio.abc.HalfCloseableStream):
             self._flush_soon()  # also with an empty queue: somebody has to see to the deadline
 
     async def _flush(self) -> None:
-        """Write what waits as the peer reads on; once closing, see to the deadline. Never raises."""
+        """Write what waits as the peer reads on; once closing, see to the deadline. Raises our own mistakes only."""
         try:
             while self.queued:
                 behind = self._line.backlog()
@@ -319,6 +319,9 @@ class Outlet(trio.abc.HalfCloseableStream):
                     self._die()
         except (trio.ClosedResourceError, OSError):
             self._die()
+        except Exception:
+            self._die()
+            raise
         finally:
             self._scope = None
             self._flushing = False
