@@ -30,7 +30,7 @@ async def test_the_tree_shows_what_runs(api: Api, core: Core) -> None:
     room = supervisors["rooms"]["children"][0]
     assert room["path"] == "rooms/1" and room["kind"] == "RoomActor" and room["state"] == "running"
     assert room["summary"]["online"] == 1 and room["summary"]["last_seq"] == 1
-    assert room["mailbox"]["capacity"] == 1024 and room["handled"] > 0 and room["handler_ms"]["mean"] > 0
+    assert room["mailbox"]["capacity"] > 0 and room["handled"] > 0 and room["handler_ms"]["mean"] > 0
     for secret in ("secret tune", alice.token, alice.email, alice.refresh_token):
         assert secret not in answer.raw.decode()
 
