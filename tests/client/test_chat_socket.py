@@ -12,6 +12,7 @@ from tests.client.conftest import MakePerson, Network, StartServer
 from veza.app import App
 from veza.client import (
     AuthFailed,
+    ChangesMissed,
     ChatSocket,
     Closed,
     Connected,
@@ -276,6 +277,21 @@ async def test_too_much_to_fetch_is_one_gap(start_server: StartServer) -> None:
                 assert (gap.first, gap.last) == (1, 80)
                 said = contents(await until(b, RoomMessage, count=20))
                 assert said == [str(number) for number in range(81, 101)]
+
+
+async def test_more_changes_than_the_room_keeps_at_hand_are_told_as_one(start_server: StartServer) -> None:
+    async with start_server(room_ring_messages=5) as server, over_network(server) as network:
+        async with two(server, network) as (ada, bob), in_general(ada) as a, in_general(bob) as b:
+            ids = [(await a.send("general", str(number))).id for number in range(10)]
+            await until(b, RoomMessage, count=10)
+            network.cut()
+            for message_id in ids:
+                await a.edit(message_id, "changed")
+            network.mend()
+            await until(b, ChangesMissed)
+            await a.edit(ids[0], "changed once more")
+            (edited,) = await until(b, MessageEdited)
+            assert edited.content == "changed once more"
 
 
 async def test_private_words_that_were_missed_come_too(person: MakePerson, network: Network) -> None:

@@ -23,6 +23,7 @@ from veza.client.errors import (
     Unreachable,
 )
 from veza.client.frames import (
+    ChangesMissed,
     Connected,
     DirectMessage,
     ErrorEvent,
@@ -70,6 +71,7 @@ from veza.client.socket import ChatSocket
 __all__ = [
     "ApiError",
     "AuthFailed",
+    "ChangesMissed",
     "ChatSocket",
     "ClientError",
     "Closed",

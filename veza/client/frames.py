@@ -261,6 +261,12 @@ class Gap(Frame, frozen=True, kw_only=True):
     last: int
 
 
+class ChangesMissed(Frame, frozen=True, kw_only=True):
+    """Messages seen before may have changed meanwhile, and will not be told one by one: look at them anew."""
+
+    room_id: int
+
+
 Event = (
     RoomMessage
     | DirectMessage
@@ -282,6 +288,7 @@ Event = (
     | Connected
     | Reconnecting
     | Gap
+    | ChangesMissed
 )
 
 _TYPES: Final[dict[str, type[Frame]]] = {

@@ -1,24 +1,14 @@
-"""REST: one method a request, typed in and out.
-
-`VezaClient` keeps the tokens and renews them by itself when the server says they ended. It never retries anything
-else: what is safe to repeat is for the caller to know (posts are: they carry nonces).
-
-The transport is httpx: it runs on trio as it is, keeps connections, and speaks TLS and proxies.
-"""
+"""REST: one method a request, typed in and out. How requests travel is `transport`'s."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote
 
 import httpx
-import msgspec
-import trio
 
-from veza.client.errors import ApiError, AuthFailed, ProtocolError, Unreachable
-from veza.client.frames import DirectMessage, History, RoomMessage, decode_history, decode_message
+from veza.client.frames import DirectMessage, History, RoomMessage
 from veza.client.models import (
     Conversation,
     Invite,
@@ -27,39 +17,16 @@ from veza.client.models import (
     Page,
     Room,
     Session,
-    Tokens,
     Unread,
     User,
 )
 from veza.client.socket import ChatSocket
+from veza.client.transport import Transport, read_as, read_history, read_list, read_message, read_one
 
-T = TypeVar("T")
 RoomName = str | int  # a public room's name, or any room's id
-_UNSET: Final[Any] = object()
 
 
-class _Meta(msgspec.Struct):
-    page: int = 1
-    per_page: int = 20
-    total: int = 0
-    total_pages: int = 1
-    next_cursor: str | None = None
-
-
-class _Envelope(msgspec.Struct):
-    success: bool = True
-    data: msgspec.Raw = msgspec.Raw(b"null")
-    error: str | None = None
-    code: str | None = None
-    details: dict[str, Any] | None = None
-    request_id: str | None = None
-    meta: _Meta | None = None
-
-
-_envelope = msgspec.json.Decoder(_Envelope)
-
-
-class VezaClient:
+class VezaClient(Transport):
     """A person's (or a stranger's) way to one server.
 
     Args:
@@ -74,139 +41,13 @@ class VezaClient:
     the server carried it out.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        tokens: Tokens | None = None,
-        on_tokens: Callable[[Tokens | None], None] | None = None,
-        timeout: float = 10.0,
-        verify: Any = True,
-    ) -> None:
-        self.url = url.rstrip("/")
-        self.tokens = tokens
-        self.verify = verify
-        self._on_tokens = on_tokens
-        self._other_tokens: Callable[[], Tokens | None] | None = None
-        self._renewing = trio.Lock()
-        self._http = httpx.AsyncClient(
-            base_url=self.url,
-            timeout=timeout,
-            verify=verify,
-            headers={"accept": "application/json", "user-agent": "veza-client"},
-            # The server keeps idle connections longer than this, so none is reused that it just closed.
-            limits=httpx.Limits(max_connections=20, max_keepalive_connections=10, keepalive_expiry=30.0),
-        )
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the connections. The session on the server stays; `logout` ends it."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 2):
-            await self._http.aclose()
-
     @asynccontextmanager
     async def chat(self, **options: Any) -> AsyncIterator[ChatSocket]:
         """A live connection as the person logged in; see `ChatSocket` for its options."""
         async with ChatSocket(self, **options) as socket:
             yield socket
 
-    @property
-    def socket_url(self) -> str:
-        parts = urlsplit(self.url)
-        return f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}{parts.path}/ws/chat"
-
-    # Requests ------------------------------------------------------------------------------------------
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        json: Mapping[str, Any] | None = None,
-        params: Mapping[str, Any] | None = None,
-        auth: bool = True,
-    ) -> msgspec.Raw:
-        """The `data` of an answer, undecoded. A path that does not begin with `/` is one of the API, `/api/v1/…`."""
-        return (await self._ask(method, path, json, params, auth)).data
-
-    async def get(self, path: str, kind: type[T], **params: Any) -> T:
-        """A GET whose `data` is of type `kind`."""
-        return _as(kind, await self.request("GET", path, params=params))
-
-    async def _page(self, path: str, key: str, kind: type[T], params: Mapping[str, Any]) -> Page[T]:
-        answer = await self._ask("GET", path, None, params, True)
-        items = _listed(answer.data, key, kind)
-        meta = answer.meta or _Meta(total=len(items))
-        return Page(
-            items=items,
-            page=meta.page,
-            per_page=meta.per_page,
-            total=meta.total,
-            total_pages=meta.total_pages,
-            next_cursor=meta.next_cursor,
-        )
-
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        json: Mapping[str, Any] | None,
-        params: Mapping[str, Any] | None,
-        auth: bool,
-    ) -> _Envelope:
-        used = self.tokens if auth else None
-        try:
-            return await self._once(method, path, json, params, used)
-        except AuthFailed:
-            if not auth or used is None or used.refresh_token is None:
-                raise
-        await self.renew(used)
-        return await self._once(method, path, json, params, self.tokens)
-
-    async def _once(
-        self,
-        method: str,
-        path: str,
-        json: Mapping[str, Any] | None,
-        params: Mapping[str, Any] | None,
-        tokens: Tokens | None,
-    ) -> _Envelope:
-        headers = {}
-        if tokens is not None:
-            headers["authorization"] = f"Bearer {tokens.access_token}"
-        body = None
-        if json is not None:
-            body = msgspec.json.encode({name: value for name, value in json.items() if value is not _UNSET})
-            headers["content-type"] = "application/json"
-        query = {name: value for name, value in (params or {}).items() if value is not None}
-        address = path if path.startswith("/") else f"/api/v1/{path}"
-        try:
-            answer = await self._http.request(method, address, content=body, params=query, headers=headers)
-        except httpx.TimeoutException:
-            raise Unreachable(f"{self.url} does not answer in time") from None
-        except httpx.HTTPError as error:
-            raise Unreachable(f"{self.url} cannot be reached: {str(error) or type(error).__name__}") from None
-        return _judge(answer)
-
     # Who we are ----------------------------------------------------------------------------------------
-
-    def keep_tokens(
-        self, on_tokens: Callable[[Tokens | None], None], other: Callable[[], Tokens | None] | None = None
-    ) -> None:
-        """Share a login with other processes: `on_tokens` keeps new tokens where `other` finds what others kept."""
-        self._on_tokens, self._other_tokens = on_tokens, other
-
-    def _keep(self, tokens: Tokens | None) -> None:
-        self.tokens = tokens
-        if self._on_tokens is not None:
-            self._on_tokens(tokens)
 
     async def register(
         self,
@@ -234,36 +75,6 @@ class VezaClient:
             body["totp_code"] = totp_code
         return self._logged_in(await self.request("POST", "auth/login", json=body, auth=False))
 
-    def _logged_in(self, data: msgspec.Raw) -> Login:
-        login = _as(Login, data)
-        self._keep(login.tokens)
-        return login
-
-    async def renew(self, used: Tokens | None = None) -> Tokens:
-        """New tokens for old ones. With `used`, only if no other task has renewed those meanwhile.
-
-        Raises:
-            AuthFailed: the session has ended; the tokens are forgotten.
-        """
-        async with self._renewing:
-            if used is not None and self.tokens is not None and self.tokens is not used:
-                return self.tokens
-            if self.tokens is None or self.tokens.refresh_token is None:
-                raise AuthFailed(401, "AUTH_FAILED", "not logged in")
-            # A refresh token is good once: if another process has used ours, what it got is ours as well.
-            other = self._other_tokens() if self._other_tokens is not None else None
-            if other is not None and other.refresh_token != self.tokens.refresh_token:
-                self.tokens = other
-                return other
-            try:
-                data = await self.request(
-                    "POST", "auth/refresh", json={"refresh_token": self.tokens.refresh_token}, auth=False
-                )
-            except AuthFailed:
-                self._keep(None)
-                raise
-            return self._logged_in(data).tokens
-
     async def logout(self) -> None:
         """End this session on the server and forget the tokens."""
         if self.tokens is not None:
@@ -277,10 +88,10 @@ class VezaClient:
 
     async def me(self) -> User:
         data = await self.request("GET", "auth/me")
-        return _one(data, "user", User)
+        return read_one(data, "user", User)
 
     async def sessions(self) -> list[Session]:
-        return _listed(await self.request("GET", "auth/sessions"), "sessions", Session)
+        return read_list(await self.request("GET", "auth/sessions"), "sessions", Session)
 
     async def end_session(self, session_id: str) -> None:
         await self.request("DELETE", f"auth/sessions/{_segment(session_id)}")
@@ -301,11 +112,11 @@ class VezaClient:
     # People --------------------------------------------------------------------------------------------
 
     async def profile(self) -> User:
-        return _one(await self.request("GET", "users/profile"), "user", User)
+        return read_one(await self.request("GET", "users/profile"), "user", User)
 
     async def update_profile(self, **fields: Any) -> User:
         """Change `username`, `first_name`, `last_name`, `bio`, …: what is not named stays, None clears."""
-        return _one(await self.request("PUT", "users/profile", json=fields), "user", User)
+        return read_one(await self.request("PUT", "users/profile", json=fields), "user", User)
 
     async def change_password(self, current_password: str, new_password: str) -> None:
         body = {"current_password": current_password, "new_password": new_password}
@@ -315,7 +126,7 @@ class VezaClient:
         return await self._page("users", "users", User, {"search": search, "page": page, "limit": limit})
 
     async def user(self, user_id: int) -> User:
-        return _one(await self.request("GET", f"users/{user_id}"), "user", User)
+        return read_one(await self.request("GET", f"users/{user_id}"), "user", User)
 
     # Rooms ---------------------------------------------------------------------------------------------
 
@@ -334,21 +145,21 @@ class VezaClient:
 
     async def create_room(self, name: str, *, description: str | None = None, private: bool = False) -> Room:
         body = {"name": name, "description": description, "is_private": private}
-        return _one(await self.request("POST", "chat/rooms", json=body), "room", Room)
+        return read_one(await self.request("POST", "chat/rooms", json=body), "room", Room)
 
     async def room(self, room: RoomName) -> Room:
-        return _one(await self.request("GET", _room(room)), "room", Room)
+        return read_one(await self.request("GET", _room(room)), "room", Room)
 
     async def update_room(self, room: RoomName, **fields: Any) -> Room:
         """Change `name`, `description`, `is_private`, `slow_mode_s`."""
-        return _one(await self.request("PUT", _room(room), json=fields), "room", Room)
+        return read_one(await self.request("PUT", _room(room), json=fields), "room", Room)
 
     async def delete_room(self, room: RoomName) -> None:
         await self.request("DELETE", _room(room))
 
     async def join_room(self, room: RoomName) -> Room:
         """Become a member; a socket's `join` does so too, and listens."""
-        return _one(await self.request("POST", f"{_room(room)}/join"), "room", Room)
+        return read_one(await self.request("POST", f"{_room(room)}/join"), "room", Room)
 
     async def leave_room(self, room: RoomName) -> None:
         """End the membership, and every subscription of this person."""
@@ -364,10 +175,10 @@ class VezaClient:
     ) -> Invite:
         """An invitation: for one person, or a code for whoever has it. `expires_in` None: it never does."""
         body = {"user_id": user_id, "uses": uses, "expires_in": expires_in}
-        return _as(Invite, await self.request("POST", f"{_room(room)}/invites", json=body))
+        return read_as(Invite, await self.request("POST", f"{_room(room)}/invites", json=body))
 
     async def accept_invite(self, code: str) -> Room:
-        return _one(await self.request("POST", f"chat/invites/{_segment(code)}"), "room", Room)
+        return read_one(await self.request("POST", f"chat/invites/{_segment(code)}"), "room", Room)
 
     async def members(
         self, room: RoomName, *, page: int | None = None, limit: int = 100, cursor: str | None = None
@@ -414,42 +225,44 @@ class VezaClient:
     ) -> History:
         """The newest messages, ascending; or those before, or right after, a number."""
         params = {"limit": limit, "before_seq": before_seq, "after_seq": after_seq}
-        return _history(await self.request("GET", f"{_room(room)}/messages", params=params))
+        return read_history(await self.request("GET", f"{_room(room)}/messages", params=params))
 
     async def post_message(
         self, room: RoomName, content: str, *, nonce: str | None = None, **fields: Any
     ) -> RoomMessage | DirectMessage:
         """Post without a socket. Repeating it with the same nonce is safe."""
         body = {"content": content, "nonce": nonce or uuid.uuid4().hex, **fields}
-        return _message(await self.request("POST", f"{_room(room)}/messages", json=body))
+        return read_message(await self.request("POST", f"{_room(room)}/messages", json=body))
 
     async def pins(self, room: RoomName) -> list[RoomMessage | DirectMessage]:
-        return _history(await self.request("GET", f"{_room(room)}/pins")).messages
+        return read_history(await self.request("GET", f"{_room(room)}/pins")).messages
 
     async def message(self, message_id: int) -> RoomMessage | DirectMessage:
-        return _message(await self.request("GET", f"chat/messages/{message_id}"))
+        return read_message(await self.request("GET", f"chat/messages/{message_id}"))
 
     # Each of these answers with the message as it stands then.
 
     async def edit_message(self, message_id: int, content: str) -> RoomMessage | DirectMessage:
-        return _message(await self.request("PUT", f"chat/messages/{message_id}", json={"content": content}))
+        return read_message(
+            await self.request("PUT", f"chat/messages/{message_id}", json={"content": content})
+        )
 
     async def delete_message(self, message_id: int) -> RoomMessage | DirectMessage:
-        return _message(await self.request("DELETE", f"chat/messages/{message_id}"))
+        return read_message(await self.request("DELETE", f"chat/messages/{message_id}"))
 
     async def react(self, message_id: int, emoji: str) -> RoomMessage | DirectMessage:
         path = f"chat/messages/{message_id}/reactions/{_segment(emoji)}"
-        return _message(await self.request("PUT", path))
+        return read_message(await self.request("PUT", path))
 
     async def unreact(self, message_id: int, emoji: str) -> RoomMessage | DirectMessage:
         path = f"chat/messages/{message_id}/reactions/{_segment(emoji)}"
-        return _message(await self.request("DELETE", path))
+        return read_message(await self.request("DELETE", path))
 
     async def pin(self, message_id: int) -> RoomMessage | DirectMessage:
-        return _message(await self.request("PUT", f"chat/messages/{message_id}/pin"))
+        return read_message(await self.request("PUT", f"chat/messages/{message_id}/pin"))
 
     async def unpin(self, message_id: int) -> RoomMessage | DirectMessage:
-        return _message(await self.request("DELETE", f"chat/messages/{message_id}/pin"))
+        return read_message(await self.request("DELETE", f"chat/messages/{message_id}/pin"))
 
     async def report(self, message_id: int, reason: str) -> None:
         await self.request("POST", f"chat/messages/{message_id}/report", json={"reason": reason})
@@ -463,16 +276,16 @@ class VezaClient:
         self, user_id: int, *, limit: int = 50, before_seq: int | None = None, after_seq: int | None = None
     ) -> History:
         params = {"limit": limit, "before_seq": before_seq, "after_seq": after_seq}
-        return _history(await self.request("GET", f"chat/dm/{user_id}", params=params))
+        return read_history(await self.request("GET", f"chat/dm/{user_id}", params=params))
 
     async def post_direct(
         self, user_id: int, content: str, *, nonce: str | None = None, **fields: Any
     ) -> RoomMessage | DirectMessage:
         body = {"content": content, "nonce": nonce or uuid.uuid4().hex, **fields}
-        return _message(await self.request("POST", f"chat/dm/{user_id}", json=body))
+        return read_message(await self.request("POST", f"chat/dm/{user_id}", json=body))
 
     async def unread(self) -> Unread:
-        return _as(Unread, await self.request("GET", "chat/unread"))
+        return read_as(Unread, await self.request("GET", "chat/unread"))
 
     async def search_messages(
         self,
@@ -485,7 +298,7 @@ class VezaClient:
     ) -> list[RoomMessage | DirectMessage]:
         """Full text over all one may read, the newest first; `before` a message's id goes on behind it."""
         params = {"q": q, "room": room, "from": author, "before": before, "limit": limit}
-        return _history(await self.request("GET", "chat/search", params=params)).messages
+        return read_history(await self.request("GET", "chat/search", params=params)).messages
 
     # Around it -----------------------------------------------------------------------------------------
 
@@ -502,65 +315,6 @@ class VezaClient:
             return (await self._http.get(path)).status_code
         except httpx.HTTPError:
             return 0
-
-
-def _judge(answer: httpx.Response) -> _Envelope:
-    """The envelope of an answer, or the error it tells of."""
-    if answer.status_code == 204:
-        return _Envelope()
-    try:
-        envelope = _envelope.decode(answer.content)
-    except msgspec.MsgspecError:
-        if answer.is_success:
-            raise ProtocolError(f"{answer.request.url.host} does not answer as a Veza server") from None
-        envelope = _Envelope(success=False)
-    if answer.is_success and envelope.success:
-        return envelope
-    wait = answer.headers.get("retry-after", "")
-    kind = AuthFailed if answer.status_code == 401 else ApiError
-    raise kind(
-        answer.status_code,
-        envelope.code or f"HTTP_{answer.status_code}",
-        envelope.error or f"the server answered {answer.status_code} {answer.reason_phrase}",
-        envelope.details,
-        float(wait) if wait.isascii() and wait.isdigit() else None,
-        envelope.request_id or answer.headers.get("x-request-id"),
-    )
-
-
-def _as(kind: type[T], data: bytes | msgspec.Raw) -> T:
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
-        raise ProtocolError(f"the server's answer cannot be understood: {error}") from None
-
-
-def _one(data: msgspec.Raw, key: str, kind: type[T]) -> T:
-    """A record that stands alone or under its name."""
-    found = _as(dict[str, msgspec.Raw], data)
-    return _as(kind, found.get(key, data))
-
-
-def _listed(data: msgspec.Raw, key: str, kind: type[T]) -> list[T]:
-    """A list that stands alone or under its name."""
-    if bytes(data).lstrip()[:1] == b"[":
-        return _as(list[kind], data)  # type: ignore[valid-type]
-    return _as(list[kind], _as(dict[str, msgspec.Raw], data).get(key, msgspec.Raw(b"[]")))  # type: ignore[valid-type]
-
-
-def _history(data: msgspec.Raw) -> History:
-    try:
-        return decode_history(data)
-    except msgspec.MsgspecError as error:
-        raise ProtocolError(f"the server's answer cannot be understood: {error}") from None
-
-
-def _message(data: msgspec.Raw) -> RoomMessage | DirectMessage:
-    found = _as(dict[str, msgspec.Raw], data)
-    try:
-        return decode_message(found.get("message", data))
-    except msgspec.MsgspecError as error:
-        raise ProtocolError(f"the server's answer cannot be understood: {error}") from None
 
 
 def _flag(value: bool | None) -> str | None:
