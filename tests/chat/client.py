@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,7 @@ class Closed(Exception):
 class Client:
     """One open socket. Frames are kept in `frames`; those not yet asked for also in `unread`."""
 
-    def __init__(self, stream: trio.abc.Stream, subprotocol: str | None, ahead: bytes) -> None:
+    def __init__(self, stream: trio.SocketStream, subprotocol: str | None, ahead: bytes) -> None:
         self.stream = stream
         self.subprotocol = subprotocol
         self.frames: list[Frame] = []
@@ -77,8 +78,17 @@ class Client:
         self._ws = Connection(ConnectionType.CLIENT, trailing_data=ahead)
         self._news = trio.Event()
         self._sending = trio.Lock()
+        self._reads = trio.Event()
+        self._reads.set()
 
     # Receiving
+
+    def pause(self) -> None:
+        """Read no more, as a phone in a tunnel."""
+        self._reads = trio.Event()
+
+    def resume(self) -> None:
+        self._reads.set()
 
     async def collect(self) -> None:
         """Runs beside the test until the socket ends."""
@@ -104,6 +114,7 @@ class Client:
                             if with_reply:
                                 await self.event(event.response())
                 if self.code is None:
+                    await self._reads.wait()
                     data = await self.stream.receive_some()
                     if not data:
                         self.code = 1006
@@ -264,11 +275,21 @@ def request(
 
 
 async def open_client(
-    nursery: trio.Nursery, port: int, token: str | None, *, welcome: bool = True, **how: Any
+    nursery: trio.Nursery,
+    port: int,
+    token: str | None,
+    *,
+    welcome: bool = True,
+    narrow: bool = False,
+    **how: Any,
 ) -> Client:
-    """Connect. Raises Rejected where the server refuses."""
+    """Connect; `narrow` has the kernel keep little of what is not read. Raises Rejected where the server refuses."""
     with trio.fail_after(PATIENCE):
-        stream: trio.abc.Stream = await trio.open_tcp_stream("127.0.0.1", port)
+        sock = trio.socket.socket()
+        if narrow:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await sock.connect(("127.0.0.1", port))
+        stream = trio.SocketStream(sock)
         await stream.send_all(request(token, **how))
         head = b""
         while b"\r\n\r\n" not in head:
