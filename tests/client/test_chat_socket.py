@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -186,8 +187,30 @@ async def test_the_patient_wait_as_long_as_the_server_asks(start_server: StartSe
                         await a.send("general", f"hasty {number}")
                 assert refused.value.code == "RATE_LIMITED"
                 assert refused.value.retry_after is not None
-                for number in range(3):
-                    await a.send("general", f"patient {number}", patient=True)
+                async with trio.open_nursery() as nursery:
+                    for number in range(12):
+                        nursery.start_soon(partial(a.send, "general", f"patient {number}", patient=True))
+
+
+async def test_many_conversations_are_resumed_within_the_servers_patience(start_server: StartServer) -> None:
+    async with (
+        start_server(rate_frames_per_second=50, rate_frames_burst=10, abuse_refusals=8) as server,
+        over_network(server) as network,
+        two(server, network) as (ada, bob),
+        VezaClient(f"http://127.0.0.1:{server.port}") as crowd,
+    ):
+        bob_id = (await bob.me()).id
+        async with bob.chat() as b:
+            for number in range(30):
+                await crowd.register(f"fan{number}", f"fan{number}@example.org", "correct horse")
+                await crowd.post_direct(bob_id, "hello")
+            await until(b, DirectMessage, count=30)
+            network.cut()
+            await ada.post_direct(bob_id, "missed")
+            network.mend()
+            (missed,) = await until(b, DirectMessage)
+            assert missed.content == "missed"
+            await b.ping()
 
 
 async def test_giving_up_on_an_answer_leaves_nothing_behind(person: MakePerson, network: Network) -> None:

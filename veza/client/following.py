@@ -32,6 +32,9 @@ from veza.client.link import Link
 from veza.client.resume import Cursor
 
 PAGE: Final = 100
+BREATH: Final = (
+    1.0  # seconds to be quiet after a refusal: asking again at once would mean being refused each time
+)
 GONE_CODES: Final = frozenset(
     {"NOT_JOINED", "BANNED", "ROOM_NOT_FOUND"}
 )  # unasked: this room is no longer ours
@@ -48,7 +51,7 @@ _CHANGES: Final = (
 class Subscription:
     """A room we listen to."""
 
-    __slots__ = ("cursor", "filling", "resuming", "room_id", "with_user")
+    __slots__ = ("cursor", "filling", "lively", "resuming", "room_id", "with_user")
 
     def __init__(self, room_id: int, cursor: Cursor, with_user: int | None = None) -> None:
         self.room_id = room_id
@@ -56,6 +59,7 @@ class Subscription:
         self.with_user = with_user
         self.resuming = False  # asked to be told what was missed; until the answer gaps are no reason to ask
         self.filling = False  # a task fetches what is missing
+        self.lively = False  # something was said there, or asked for, while we followed it
 
     @property
     def address(self) -> dict[str, Any]:
@@ -89,11 +93,21 @@ class Following:
 
     def greeted(self, link: Link, resumed: bool) -> None:
         """There is a new connection."""
-        self._note_conversations(link.welcome, resumed)
-        if resumed:
-            for subscription in self._subscriptions.values():
-                subscription.resuming = True
-                link.start(self._resume, subscription)
+        latest = self._note_conversations(link.welcome, resumed)
+        if not resumed:
+            return
+        # Conversations are subscribed by themselves: those where nothing happens need not be asked for, and with
+        # hundreds of them that would be too much for the server's patience.
+        wanted = [
+            subscription
+            for subscription in self._subscriptions.values()
+            if subscription.with_user is None
+            or subscription.lively
+            or latest.get(subscription.room_id, 0) > subscription.cursor.last_seq
+        ]
+        for subscription in wanted:
+            subscription.resuming = True
+        link.start(self._resume_all, wanted)
 
     def lost(self) -> None:
         """The connection is gone, with all that was asked on it."""
@@ -105,13 +119,15 @@ class Following:
         """Do not follow a room any more."""
         self._subscriptions.pop(room_id, None)
 
-    def _note_conversations(self, welcome: Welcome, resumed: bool) -> None:
+    def _note_conversations(self, welcome: Welcome, resumed: bool) -> dict[int, int]:
+        """Follow all of them; returns their latest numbers."""
         for conversation in welcome.conversations:
             if conversation.room_id not in self._subscriptions:
                 # On the first connection we begin with now; one that appeared since is new from its beginning.
                 cursor = Cursor(0 if resumed else conversation.last_seq)
                 subscription = Subscription(conversation.room_id, cursor, conversation.with_user)
                 self._subscriptions[conversation.room_id] = subscription
+        return {conversation.room_id: conversation.last_seq for conversation in welcome.conversations}
 
     # What arrives
 
@@ -128,6 +144,7 @@ class Following:
             self._subscriptions[message.room_id] = subscription
         if self._full():
             return
+        subscription.lively = True
         self._deliver(subscription.cursor.offer(message))
         self._fill_if_missing(link, subscription)
 
@@ -140,6 +157,7 @@ class Following:
             subscription = Subscription(ack.room_id, cursor, ack.with_user)
             self._subscriptions[ack.room_id] = subscription
         subscription.resuming = False
+        subscription.lively = True
         if ack.resume == "too_far":
             # Changes beyond the server's reach are not told one by one; what is fetched is as it stands now.
             if ack.last_rev > subscription.cursor.last_rev:
@@ -165,6 +183,11 @@ class Following:
 
     # What is missing
 
+    async def _resume_all(self, wanted: list[Subscription]) -> None:
+        """One after the other: all at once would be refused, and who is refused too often is thrown out."""
+        for subscription in wanted:
+            await self._resume(subscription)
+
     async def _resume(self, subscription: Subscription) -> None:
         """Join again from where we stood, until that works or is refused for good."""
         cursor = subscription.cursor
@@ -179,7 +202,7 @@ class Following:
                     details = {**refusal.details, "room_id": subscription.room_id}
                     self._tell(ErrorEvent(code=refusal.code, message=str(refusal), details=details))
                     return
-                await trio.sleep(refusal.retry_after)
+                await trio.sleep(max(refusal.retry_after, BREATH))
             except ClientError:
                 return
 
@@ -210,7 +233,7 @@ class Following:
             except FrameRefused as refusal:
                 if refusal.retry_after is None:
                     return History(messages=[])
-                await trio.sleep(refusal.retry_after)
+                await trio.sleep(max(refusal.retry_after, BREATH))
 
     def _give_up(self, subscription: Subscription, upto: int) -> None:
         first = subscription.cursor.last_seq + 1

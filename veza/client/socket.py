@@ -115,13 +115,18 @@ class ChatSocket(Staying):
         return cast(MessageAck, await self._post("direct_message", data, patient))
 
     async def _post(self, kind: str, data: Mapping[str, Any], patient: bool) -> Frame:
-        while True:
-            try:
-                return await self._ask(kind, data)
-            except FrameRefused as refusal:
-                if not patient or refusal.retry_after is None:
-                    raise
-                await trio.sleep(refusal.retry_after + 0.05)
+        if not patient:
+            return await self._ask(kind, data)
+        # The patient go one after the other: if all tried again at once, most would be refused again, and who is
+        # refused too often is thrown out.
+        async with self._queue:
+            while True:
+                try:
+                    return await self._ask(kind, data)
+                except FrameRefused as refusal:
+                    if refusal.retry_after is None:
+                        raise
+                    await trio.sleep(refusal.retry_after + 0.05)
 
     async def history(
         self,

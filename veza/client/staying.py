@@ -96,6 +96,7 @@ class Staying:
         self._first = trio.Event()
         self._error: ClientError | None = None
         self._refs = 0
+        self._queue = trio.Lock()  # of those who post patiently
         self._around: Any = None
 
     # Life ----------------------------------------------------------------------------------------------
