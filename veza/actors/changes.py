@@ -241,9 +241,8 @@ def _tell(
     """Send a change to everybody and show it in replays from now on; where it was so already tell the asker only."""
     blob = frame(kind, {"id": message.id, **room.named(), "seq": message.seq, "rev": message.rev, **data})
     if changed:
-        room.last_rev = max(room.last_rev, message.rev)
         room.ring.replace(message.seq, message_frame(room.address, message))
-        room.fanout.add(blob)
+        room.changed(message.rev, blob)
     asker = wish.connection
     if asker is not None and not (changed and asker in room.fanout.subscribers):
         room.fanout.ack(asker, blob)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, Protocol
 
 import msgspec
@@ -30,6 +31,7 @@ from veza.db.pool import Database
 from veza.db.rooms import Room
 
 TRY_AGAIN = 1013  # close code
+RECENT = 256  # changes remembered, for who joins while they go out
 
 
 class Glance(msgspec.Struct, frozen=True):
@@ -79,6 +81,7 @@ class RoomBase(Actor):
         self.last_seq = 0
         self.last_rev = 0
         self.ring = Ring(settings.room_ring_messages, settings.room_ring_bytes)
+        self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)  # the last changes: revision, frame
         self.online: dict[int, str] = {}
         self.blocks: set[tuple[int, int]] = set()
         self._connections: dict[int, int] = {}
@@ -101,6 +104,20 @@ class RoomBase(Actor):
     def named(self) -> dict[str, Any]:
         """How frames name this room."""
         return {"room": self.address.label, "room_id": self.room_id}
+
+    def changed(self, rev: int, blob: bytes) -> None:
+        """A message changed: everybody hears of it, also who is just being let in."""
+        self.last_rev = max(self.last_rev, rev)
+        self._recent.append((rev, blob))
+        self.fanout.add(blob)
+
+    def _changes_after(self, rev: int) -> list[bytes] | None:
+        """What was told since that revision; None where it is not all remembered."""
+        if rev >= self.last_rev:
+            return []
+        if not self._recent or self._recent[0][0] > rev + 1:
+            return None
+        return [blob for changed, blob in self._recent if changed > rev]
 
     def _refuse(self, connection: Connection, ref: str | None, refusal: Refused) -> None:
         details = refusal.details if self.room is None else {"room": self.address.label, **refusal.details}

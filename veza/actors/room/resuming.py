@@ -69,19 +69,17 @@ class Resuming(Attendance):
             case Error():
                 self._give_up(resume, unavailable())
             case Value(value=(missed, changed, rev)):
-                if rev < self.last_rev:
-                    # Changes went out while the rows were read, and not to this connection: read again.
-                    await self._resumed(resume)
-                    return
                 since, last = self._stretch(resume)
+                # What went out while the rows were read did not go to this connection.
                 since_then = self.ring.after(missed[-1].seq if missed else since, last)
-                if since_then is None:
+                changed_then = self._changes_after(rev)
+                if since_then is None or changed_then is None:
                     await self._resumed(resume)
                     return
                 await self._let_in(
                     resume,
                     [message_frame(self.address, m) for m in missed] + since_then,
-                    [updated_frame(self.address, m) for m in changed if m.seq <= since],
+                    [updated_frame(self.address, m) for m in changed if m.seq <= since] + changed_then,
                     too_many=len(changed) > self.settings.room_ring_messages,
                 )
 
@@ -108,6 +106,8 @@ class Resuming(Attendance):
             changed = []
         if connection.outlet.closed:
             return
+        if connection in self.fanout.subscribers and self.fanout.waiting:
+            await self.fanout.run(self.last_seq, self.last_rev)  # it is told below that it has been given all this
         await self._enter(connection)
         # Its own messages may be among what it missed, and an acknowledgement comes before the echo.
         out = [self.fanout.take_acks(connection)]
