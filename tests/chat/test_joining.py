@@ -408,3 +408,39 @@ async def test_an_idle_room_goes_and_comes_back(build: Build) -> None:
             assert posted.seq == i + 2
             await trio.sleep(0.001 * (i % 3))
         await a.expect("room_message", content="rest 29")
+
+
+async def test_whoever_joins_while_changes_never_stop_is_let_in(house: House) -> None:
+    """Reactions by the hundred while the rows are read: the join does not wait for the room to hold still."""
+    ann, bob = await house.people(2)
+    room = await house.room(ann, bob)
+    a = await house.enter(ann, room.id)
+    ids = [(await a.say(room.id, f"m{i}"))["id"] for i in range(10)]
+    stop = False
+
+    async def react(client: Client, who: int) -> None:
+        i = 0
+        while not stop:
+            await client.ask_frame("add_reaction", "reaction_updated", id=ids[who], emoji="👍")
+            await client.ask_frame("remove_reaction", "reaction_updated", id=ids[who], emoji="👍")
+            i += 1
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for who in range(3):
+                nursery.start_soon(react, await house.enter(ann, room.id), who)
+            for _ in range(5):
+                house.app.core.system.restart(f"rooms/{room.id}")  # so that all comes from the database
+                b = await house.connect(bob)
+                await b.join(room.id, since_seq=0, since_rev=0)
+                replayed = [await b.expect("room_message") for _ in range(10)]
+                counts = {m["id"]: bool(m.data.get("reactions")) for m in replayed}
+                rev = max(m.data.get("rev", 0) for m in replayed)
+                await fence(a, room.id, b)
+                # From what was replayed on, every change comes, and each leads from what was there before.
+                for frame in b.seen("reaction_updated"):
+                    if frame["rev"] > rev:
+                        assert counts[frame["id"]] != frame["added"], frame
+                        counts[frame["id"]] = frame["added"]
+                await b.drop()
+            stop = True

@@ -107,7 +107,9 @@ class Resuming(Attendance):
         if connection.outlet.closed:
             return
         if connection in self.fanout.subscribers and self.fanout.waiting:
-            await self.fanout.run(self.last_seq, self.last_rev)  # it is told below that it has been given all this
+            await self.fanout.run(
+                self.last_seq, self.last_rev
+            )  # it is told below that it has been given all this
         await self._enter(connection)
         # Its own messages may be among what it missed, and an acknowledgement comes before the echo.
         out = [self.fanout.take_acks(connection)]
