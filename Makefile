@@ -9,7 +9,7 @@ TESTS  ?= tests
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench clean
+.PHONY: help run test check format bench docs clean
 
 help:
 	@echo "make run     start the server on http://localhost:8080"
@@ -17,6 +17,7 @@ help:
 	@echo "make check   lint, format check, strict types"
 	@echo "make format  let ruff mend what it can"
 	@echo "make bench   measure the server, print a table"
+	@echo "make docs    write the tables of settings anew"
 	@echo "make clean   remove .venv and caches (never the data)"
 
 $(BIN)/python:
@@ -53,6 +54,9 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python -m bench $(ARGS)
+
+docs: $(VENV)/.installed
+	@$(BIN)/python -m veza.commands.settings_page README.md docs/settings.md
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -186,7 +186,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ledger_max_waiting: Annotated[Count, "messages waiting for a commit, then UNAVAILABLE"] = 20_000
 
     # Media
-    media_workers: Annotated[Count, "child processes for audio and video"] = 1
+    media_workers: Annotated[Count, "child processes for audio and video, which come later"] = 1
 
     @property
     def production(self) -> bool:

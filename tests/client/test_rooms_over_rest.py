@@ -42,7 +42,12 @@ async def test_invitations_open_private_rooms(person: MakePerson) -> None:
     with pytest.raises(ApiError) as hidden:
         await bob.room(room.id)
     assert hidden.value.status == 404
+    regretted = await ada.invite(room.id)
+    await ada.revoke_invite(room.id, regretted.code)
     invite = await ada.invite(room.id, uses=1)
+    assert [open_.code for open_ in await ada.invites(room.id)] == [invite.code]
+    with pytest.raises(ApiError):
+        await bob.accept_invite(regretted.code)
     assert (await bob.accept_invite(invite.code)).id == room.id
     with pytest.raises(ApiError):
         await (await person("eve")).accept_invite(invite.code)

@@ -177,6 +177,13 @@ class VezaClient(Transport):
         body = {"user_id": user_id, "uses": uses, "expires_in": expires_in}
         return read_as(Invite, await self.request("POST", f"{_room(room)}/invites", json=body))
 
+    async def invites(self, room: RoomName) -> list[Invite]:
+        """Those in force; for owner and moderators."""
+        return read_list(await self.request("GET", f"{_room(room)}/invites"), "invites", Invite)
+
+    async def revoke_invite(self, room: RoomName, code: str) -> None:
+        await self.request("DELETE", f"{_room(room)}/invites/{_segment(code)}")
+
     async def accept_invite(self, code: str) -> Room:
         return read_one(await self.request("POST", f"chat/invites/{_segment(code)}"), "room", Room)
 
