@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veza.client import RoomMessage
-from veza.client.resume import Cursor
+from veza.client.resume import AnyMessage, Cursor
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -17,7 +17,7 @@ def message(seq: int) -> RoomMessage:
     )
 
 
-def seqs(messages: list[RoomMessage]) -> list[int]:
+def seqs(messages: list[AnyMessage]) -> list[int]:
     return [message.seq for message in messages]
 
 
