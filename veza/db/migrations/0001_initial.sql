@@ -227,18 +227,60 @@ CREATE TRIGGER audit_log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audi
 -- in the order given, without gaps. One row comes back per post, in the order given; a post that cannot be stored has
 -- no id and says why in `refusal`: 'room' (does not exist any more) or 'reply' (answers no message of this room).
 -- Every argument is an array with one element per post; `mentions_` holds array literals.
+--
+-- Nearly always all nonces are new. So that is tried first, without looking: the unique index will say. A session makes
+-- its plan once, perhaps while `messages` is nearly empty and every plan looks as good as any other, and then keeps it:
+-- looking nonces up by such a plan read the whole room, or all its author ever wrote, for every new post. For the same
+-- reason scans of whole tables are off. Only when a nonce turns out to be known, or a post cannot be stored, are they looked up.
 CREATE FUNCTION ledger_append(
     rooms_ bigint[], users_ bigint[], nonces text[], contents text[], types text[],
     media_urls text[], media_types text[], durations double precision[], replies bigint[], mentions_ text[]
 ) RETURNS TABLE (ord bigint, id bigint, seq bigint, created_at timestamptz, fresh boolean, refusal text)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     stamp timestamptz;
+    ids bigint[];
+    seqs bigint[];
+    doubtful boolean;
 BEGIN
     PERFORM 1 FROM rooms r WHERE r.id = ANY (rooms_) ORDER BY r.id FOR NO KEY UPDATE;
     -- After the locks: times rise with the sequence within a room.
     stamp := clock_timestamp();
+    BEGIN
+        WITH posts AS (
+            SELECT p.*, r.last_seq, r.id IS NULL OR p.reply_to IS NOT NULL AND p.room_id IS DISTINCT FROM
+                (SELECT m.room_id FROM messages m WHERE m.id = p.reply_to AND m.deleted_at IS NULL) AS doubtful
+            FROM unnest(rooms_, users_, nonces, contents, types, media_urls, media_types, durations, replies, mentions_)
+                WITH ORDINALITY AS p (room_id, user_id, nonce, content, message_type, media_url, media_type, duration,
+                                      reply_to, mentions, ord)
+            LEFT JOIN rooms r ON r.id = p.room_id
+        ), numbered AS MATERIALIZED (
+            SELECT p.*, nextval('messages_id_seq') AS id,
+                p.last_seq + row_number() OVER (PARTITION BY p.room_id ORDER BY p.ord) AS seq
+            FROM posts p
+        ), inserted AS (
+            INSERT INTO messages (id, room_id, seq, user_id, nonce, content, message_type, media_url, media_type,
+                                  duration, reply_to, mentions, created_at)
+            SELECT n.id, n.room_id, n.seq, n.user_id, n.nonce, n.content, n.message_type, n.media_url, n.media_type,
+                   n.duration, n.reply_to, n.mentions::bigint[], stamp
+            FROM numbered n WHERE NOT n.doubtful
+        ), counted AS (
+            UPDATE rooms SET last_seq = top.seq, last_message_at = stamp
+            FROM (SELECT n.room_id, max(n.seq) AS seq FROM numbered n GROUP BY n.room_id) AS top
+            WHERE rooms.id = top.room_id
+        )
+        SELECT array_agg(n.id ORDER BY n.ord), array_agg(n.seq ORDER BY n.ord), bool_or(n.doubtful)
+        INTO ids, seqs, doubtful FROM numbered n;
+        IF doubtful THEN
+            RAISE unique_violation;
+        END IF;
+        RETURN QUERY SELECT o::bigint, ids[o], seqs[o], stamp, true, NULL::text
+            FROM generate_subscripts(nonces, 1) AS o ORDER BY o;
+        RETURN;
+    EXCEPTION WHEN unique_violation THEN
+        NULL; -- nothing of all this has happened; the locks are still ours
+    END;
     RETURN QUERY
     WITH posts AS (
         SELECT * FROM unnest(rooms_, users_, nonces, contents, types, media_urls, media_types, durations, replies, mentions_)
