@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterable
 
 import trio
+from wsproto.utilities import LocalProtocolError
 
 from tests.chat.books import heard
 from tests.chat.client import Client, Closed
@@ -36,8 +37,8 @@ class Talker:
         try:
             while not self.done:
                 await self.say(f"{self.name} {next(self._count)}")
-        except (Closed, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
+        except (Closed, LocalProtocolError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the socket has ended
 
     async def say(self, text: str) -> None:
         """Say it until it is answered for good. What is still `open` afterwards was never answered."""
