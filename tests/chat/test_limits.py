@@ -67,6 +67,27 @@ async def test_frame_rate_and_abuse(build: Build) -> None:
         await a.refused("RATE_LIMITED", "ping")
 
 
+async def test_what_comes_behind_the_close_is_not_heard(build: Build) -> None:
+    """Frames in the same packet as the one that closed the socket are read already, and yet too late."""
+    async with build(rate_frames_per_second=0.01, rate_frames_burst=5, abuse_refusals=5) as house:
+        ann, bob = await house.people(2)
+        room = await house.room(ann, bob)
+        a, b = await house.connect(ann), await house.enter(bob, room.id)
+        ping = masked('{"type": "ping"}')
+        late = masked(f'{{"type": "room_message", "data": {{"room": {room.id}, "content": "too late"}}}}')
+        await a.stream.send_all(ping * 10 + late * 3)
+        assert await a.closed() == 4008
+        await eventually(lambda: len(house.app.chat) == 1)
+        await b.say(room.id, "and then")
+        assert [frame["content"] for frame in b.seen("room_message")] == ["and then"]
+
+
+def masked(text: str) -> bytes:
+    """A client's frame."""
+    assert len(text) < 126
+    return bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text.encode()
+
+
 async def test_mute(house: House) -> None:
     owner, bob = await house.people(2)
     room = await house.room(owner, bob)

@@ -215,6 +215,8 @@ class AdminSockets:
         while True:
             text = await ws.get_message()
             outlet = watcher.outlet
+            if outlet.closed:
+                return
             if not isinstance(text, str):
                 outlet.close(NOT_TEXT, "text frames only")
                 return

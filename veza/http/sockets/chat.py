@@ -243,6 +243,8 @@ class ChatSockets:
     async def _read(self, ws: WebSocketConnection, outlet: Outlet, slot: Any) -> None:
         while True:
             message = await ws.get_message()
+            if outlet.closed:
+                return  # it came in one piece with what closed the socket, or before somebody was shut out
             if not isinstance(message, str):
                 outlet.close(NOT_TEXT, "text frames only")
                 return
