@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import trio
 
 from tests.chat.client import Client, eventually, fence
@@ -284,6 +286,36 @@ async def test_becoming_invisible_looks_like_leaving(house: House) -> None:
     await b.expect("user_disconnected", user_id=ann.id)
     assert (await c.expect("presence", user_id=ann.id))["status"] == "offline"
     await eventually(lambda: len(house.app.chat) == 2)
+
+
+async def test_when_somebody_was_seen_last_does_not_give_the_invisible_away(house: House) -> None:
+    ann = await house.person()
+
+    async def last_seen(user_id: int = ann.id) -> Any:
+        return (await house.sql("SELECT last_seen_at FROM users WHERE id = $1", user_id))[0][0]
+
+    async def moved(before: Any, user_id: int = ann.id) -> Any:
+        with trio.fail_after(8):
+            while (seen := await last_seen(user_id)) == before:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+        return seen
+
+    a = await house.connect(ann)
+    await a.send("set_presence", status="invisible")
+    hidden = await moved(None)  # whoever hides seems to leave then
+    await a.aclose()
+    a = await house.connect(ann)
+    await a.aclose()
+    await eventually(lambda: not house.app.chat)
+    bob = await house.person()  # his end is noted with ann's, if hers is
+    await (await house.connect(bob)).aclose()
+    await moved(None, bob.id)
+    assert await last_seen() == hidden
+    a = await house.connect(ann)
+    await a.send("set_presence", status="online")
+    await a.pong()
+    await a.aclose()
+    await moved(hidden)
 
 
 async def test_a_room_that_restarted_still_tells_of_who_comes_and_goes(house: House) -> None:

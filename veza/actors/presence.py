@@ -231,8 +231,8 @@ class PresenceActor(Actor):
             room.answer(Unsubscribe(connection))
         if not person.connections:
             del self.present.people[connection.user_id]
-            self.present.left.add(connection.user_id)
-            self._save_soon()
+            if person.status != "invisible":  # nobody may learn that he was here after he had seemed to leave
+                self._note_left(connection.user_id)
             self._announce(connection.user_id, person, "offline", friends_only=True)
 
     def _forget(self, connection: Connection) -> None:
@@ -241,6 +241,10 @@ class PresenceActor(Actor):
             person.connections.discard(connection)
             if not person.connections:
                 del self.present.people[connection.user_id]
+
+    def _note_left(self, user_id: int) -> None:
+        self.present.left.add(user_id)
+        self._save_soon()
 
     def _save_soon(self) -> None:
         if self.present.left and not self._saving:
@@ -288,6 +292,8 @@ class PresenceActor(Actor):
             connection.invisible = message.status == "invisible"
         if was == "invisible" and message.status == "invisible":
             return
+        if message.status == "invisible":
+            self._note_left(message.user_id)
         self._announce(message.user_id, person, message.status, friends_only=False)
 
     def _announce(self, user_id: int, person: _Person, status: str, *, friends_only: bool) -> None:
