@@ -22,7 +22,7 @@ class Roster:
         self._sanctions: dict[tuple[int, str], datetime | None] = {
             (s.user_id, s.kind): s.until for s in loaded.sanctions
         }
-        self._last_post: dict[int, tuple[float, str]] = {}  # when, and the nonce
+        self._last_post: dict[int, tuple[float, str, int]] = {}  # when, the nonce, how often it is on its way
         self.unsaved: dict[int, int] = {}  # read marks that the database has not seen
         for member in loaded.members:
             self.add(member)
@@ -34,16 +34,21 @@ class Roster:
     def drop(self, user_id: int) -> None:
         member = self.members.pop(user_id, None)
         if member is not None:
-            self._names.pop(member.username.lower(), None)
+            self._forget_name(member)
             self.unsaved.pop(user_id, None)
             self._last_post.pop(user_id, None)
 
     def rename(self, user_id: int, username: str) -> None:
         member = self.members.get(user_id)
         if member is not None:
-            self._names.pop(member.username.lower(), None)
+            self._forget_name(member)
             member.username = username
             self._names[username.lower()] = user_id
+
+    def _forget_name(self, member: Member) -> None:
+        """Unless it is somebody else's already: names are exchanged, and news of them come in any order."""
+        if self._names.get(member.username.lower()) == member.user_id:
+            del self._names[member.username.lower()]
 
     def mentions(self, text: str) -> list[int] | None:
         """The members named in the text by `@name`."""
@@ -112,17 +117,22 @@ class Roster:
         """
         if seconds <= 0 or self.level(person) >= rules.MODERATOR:
             return
-        at, last = self._last_post.get(person.user_id, (float("-inf"), ""))
+        at, last, times = self._last_post.get(person.user_id, (float("-inf"), "", 0))
         if nonce == last:
+            self._last_post[person.user_id] = at, last, times + 1
             return
         wait = at + seconds - now
         if wait > 0:
             raise Refused(SLOW_MODE, "This room is in slow mode.", retry_after=round(wait, 1))
-        self._last_post[person.user_id] = now, nonce
+        self._last_post[person.user_id] = now, nonce, 1
 
-    def take_back(self, user_id: int) -> None:
-        """The post noted last was not stored after all."""
-        self._last_post.pop(user_id, None)
+    def take_back(self, user_id: int, nonce: str) -> None:
+        """A post was not stored after all. The pause after it falls away, unless the same post is stored otherwise."""
+        at, last, times = self._last_post.get(user_id, (0.0, "", 0))
+        if nonce == last and times > 1:
+            self._last_post[user_id] = at, last, times - 1
+        elif nonce == last:
+            self._last_post.pop(user_id, None)
 
     # Read marks.
 

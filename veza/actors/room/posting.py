@@ -112,7 +112,7 @@ class Posting(Resuming):
     def _reject(self, entry: Entry, refusal: Refused) -> None:
         self.carried.in_flight -= 1
         if self.room is not None:
-            self.roster.take_back(entry.person.user_id)
+            self.roster.take_back(entry.person.user_id, entry.post.nonce)
         if entry.reply is not None:
             entry.reply.fail(refusal)
         if entry.connection is not None:
