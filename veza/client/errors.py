@@ -9,8 +9,13 @@ ClientError
 └── ProtocolError    the other side does not speak as documented
 """
 
+import errno
+import os
+import ssl
 from collections.abc import Mapping
 from typing import Any
+
+import trio
 
 
 class ClientError(Exception):
@@ -84,6 +89,22 @@ class Closed(ClientError):
 
 class ProtocolError(ClientError):
     """An answer that cannot be understood: this is no Veza server, or a much newer one."""
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something could not be reached, from the deepest cause of what the libraries below us raised."""
+    if isinstance(error, trio.TooSlowError):
+        return "no answer in time"
+    while (cause := error.__cause__ or error.__context__) is not None:
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        error = cause
+    if isinstance(error, ssl.SSLError):
+        return f"its certificate is not to be trusted: {getattr(error, 'verify_message', error.reason)}"
+    if isinstance(error, OSError) and error.strerror:
+        known = error.errno in errno.errorcode
+        return (os.strerror(error.errno) if known and error.errno else error.strerror).lower()
+    return str(error) or type(error).__name__
 
 
 _CLOSE_SENTENCES = {

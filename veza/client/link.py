@@ -18,7 +18,15 @@ from urllib.parse import urlsplit
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
-from veza.client.errors import ApiError, AuthFailed, ClientError, Closed, ProtocolError, Unreachable
+from veza.client.errors import (
+    ApiError,
+    AuthFailed,
+    ClientError,
+    Closed,
+    ProtocolError,
+    Unreachable,
+    reason_of,
+)
 from veza.client.frames import Frame, Welcome, decode
 
 HANDSHAKE_TIMEOUT: Final = 10.0
@@ -179,7 +187,7 @@ async def _connected(url: str, verify: Any) -> trio.abc.Stream:
             await stream.do_handshake()
             return stream
     except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
-        raise Lost(Unreachable(f"{parts.netloc} cannot be reached: {_why(error)}")) from None
+        raise Lost(Unreachable(f"{parts.netloc} cannot be reached: {reason_of(error)}")) from None
 
 
 async def _shaken_hands(nursery: trio.Nursery, stream: _Watched, url: str, token: str) -> WebSocketConnection:
@@ -285,19 +293,6 @@ def _tls(verify: Any) -> ssl.SSLContext:
     if verify is False:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, trio.TooSlowError):
-        return "no answer in time"
-    cause = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-        while isinstance(cause, BaseExceptionGroup):
-            cause = cause.exceptions[0]
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror.split("] ")[-1].lower()
-    return str(cause) or type(cause).__name__
 
 
 def seconds_left(token: str) -> float | None:

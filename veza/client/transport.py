@@ -14,7 +14,7 @@ import httpx
 import msgspec
 import trio
 
-from veza.client.errors import ApiError, AuthFailed, ProtocolError, Unreachable
+from veza.client.errors import ApiError, AuthFailed, ProtocolError, Unreachable, reason_of
 from veza.client.frames import DirectMessage, History, RoomMessage, decode_history, decode_message
 from veza.client.models import Login, Page, Tokens
 
@@ -157,7 +157,7 @@ class Transport:
         except httpx.TimeoutException:
             raise Unreachable(f"{self.url} does not answer in time") from None
         except httpx.HTTPError as error:
-            raise Unreachable(f"{self.url} cannot be reached: {str(error) or type(error).__name__}") from None
+            raise Unreachable(f"{self.url} cannot be reached: {reason_of(error)}") from None
         return _judge(answer)
 
     # Tokens --------------------------------------------------------------------------------------------
