@@ -267,3 +267,20 @@ async def test_a_session_that_crashes_ends_its_own_socket_only(
         assert not comings_and_goings(one) - 1  # the coming of the second person; he is still here
         again = await house.enter(people[1], room.id)
         await fence(again, room.id, one, same)
+
+
+async def test_a_room_that_crashes_on_letting_somebody_in_still_hears_what_comes_behind_the_join(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(BOUND):
+        owner, newcomer = await house.people(2)
+        room = await house.room(owner)
+        client = await house.connect(newcomer)
+        crashes = crash(monkeypatch, RoomActor, "_resume", lambda room, resume: resume.wish is not None)
+        await client.send("join_room", ref="in", room=room.id)
+        await client.send("room_message", ref="said", room=room.id, content="behind the join")
+        await client.error("INTERNAL", ref="in")
+        assert (await client.expect("message_ack", ref="said"))["seq"] == 1
+        assert crashes
+        await client.join(room.id)
+        await client.say(room.id, "and after it")

@@ -84,7 +84,13 @@ class Changing(Posting):
             if wish.person.user_id not in self.roster.members:
                 self.tell_refused(wish, reply, room_not_found())
             elif isinstance(wish, Join) and wish.connection is not None:
-                await self._resume(Resume(wish.connection, wish.since_seq, wish.since_rev, wish))
+                resume = Resume(wish.connection, wish.since_seq, wish.since_rev, wish)
+                try:
+                    await self._resume(resume)
+                except Exception:
+                    self._give_up(resume, internal())
+                    self._release(wish.person.user_id)  # or nothing he says here would ever be heard again
+                    raise
                 self._release(wish.person.user_id)
             elif reply is not None:
                 reply.send(self.describe(wish.person))
