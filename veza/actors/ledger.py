@@ -25,6 +25,10 @@ from veza.db.ledger import Post, Receipt
 
 log = structlog.get_logger(__name__)
 
+# Seconds at most between two commits under load. A commit costs almost the same for one post as for twenty, so the next
+# waits about as long as the last one took and carries more; after a single post nobody waits.
+PAUSE = 0.005
+
 Commit = Callable[[list[Post]], Awaitable[list[Receipt]]]
 Answer = Receipt | Refused | None  # None: nobody knows what became of the post
 
@@ -68,6 +72,10 @@ class Settled(msgspec.Struct, frozen=True):
     outcome: Outcome[list[Answer]]
 
 
+class PauseOver(msgspec.Struct, frozen=True):
+    """To the ledger from its timer: what has gathered may be committed."""
+
+
 class Balance(msgspec.Struct, frozen=True):
     """Ask: answers the Books, to be read only."""
 
@@ -101,6 +109,9 @@ class LedgerActor(Actor):
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._closing = closing
+        self._began = 0.0  # the commit under way, or the last one
+        self._not_before = 0.0
+        self._pausing = False
 
     @property
     def books(self) -> Books:
@@ -122,10 +133,16 @@ class LedgerActor(Actor):
             case Balance():
                 return self.books
             case Emptied():
-                if self.books.committing:
+                if self.books.committing or self.books.gathered:
                     self.books.emptied.append(self.context.defer())
+            case PauseOver():
+                self._pausing = False
+                self._go_on()
             case Settled(batch=batch, outcome=outcome):
                 self.books.committing = 0
+                if len(batch) > 1:
+                    now = trio.current_time()
+                    self._not_before = now + min(now - self._began, PAUSE)
                 try:
                     self._settle(batch, outcome)
                 except Exception:
@@ -153,7 +170,12 @@ class LedgerActor(Actor):
     def _go_on(self) -> None:
         """Commit what has gathered, unless a commit is under way."""
         books = self.books
-        if books.committing:
+        if books.committing or self._pausing:
+            return
+        pause = self._not_before - trio.current_time()
+        if pause > 0 and books.gathered and not books.in_doubt and not self._closing.is_set():
+            self._pausing = True
+            self.context.timer(pause, PauseOver())
             return
         batch = books.in_doubt or books.gathered[: self._max_batch]
         if batch:
@@ -161,6 +183,7 @@ class LedgerActor(Actor):
             def settled(outcome: Outcome[list[Answer]]) -> Settled:
                 return Settled(batch, outcome)
 
+            self._began = trio.current_time()
             self.context.job(self._store, [entry.post for entry in batch], then=settled)
             books.committing = len(batch)
             if batch is not books.in_doubt:
