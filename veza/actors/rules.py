@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import secrets
 import unicodedata
-import uuid
 
 import regex
 
@@ -54,9 +55,16 @@ def nonce(text: str) -> str:
     return text
 
 
+_PROCESS = secrets.token_hex(16)  # no two processes' counts meet
+_count = itertools.count()
+
+
 def own_nonce() -> str:
-    """For a post that came without: told from every client's by a character they may not use, and never shown."""
-    return f"{OWN}{uuid.uuid4().hex}"
+    """For a post that came without: told from every client's by a character they may not use, and never shown.
+
+    Counted, not drawn: at thousands of posts a second drawing them was 3 % of the server's work.
+    """
+    return f"{OWN}{_PROCESS}{next(_count):x}"
 
 
 def shown_nonce(text: str | None) -> str | None:
