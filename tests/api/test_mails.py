@@ -124,6 +124,16 @@ async def test_a_later_token_replaces_the_earlier(api: Api, outbox: Post) -> Non
     assert (await api.post("/auth/reset-password", {"token": second, **new})).status == 200
 
 
+async def test_a_changed_password_outdates_the_mail_that_would_set_another(api: Api, outbox: Post) -> None:
+    nina = await api.person("nina")
+    await api.post("/auth/forgot-password", {"email": "nina@example.org"})
+    token = await outbox.token(RESET)
+    change = {"current_password": PASSWORD, "new_password": "battery staple"}
+    assert (await api.put("/users/me/password", change, token=nina.token)).status == 200
+    body = {"token": token, "new_password": "stolen mailbox"}
+    assert (await api.post("/auth/reset-password", body)).status == 400
+
+
 async def test_tokens_expire_and_serve_one_purpose(api: Api, outbox: Post, db: Database) -> None:
     await api.person("nina")
     confirm = await outbox.token(CONFIRM)

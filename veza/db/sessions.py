@@ -218,7 +218,8 @@ async def end_all(conn: Any, user_id: int, reason: str, keep: UUID | None = None
 async def change_password(
     conn: Any, user_id: int, verified_hash: str, new_hash: str, keep: UUID | None
 ) -> list[UUID] | None:
-    """Set a new password and end all other sessions; None if the old one was changed meanwhile."""
+    """Set a new password, end all other sessions, and let no mail sent before set another; None if the old one was
+    changed meanwhile."""
     row = await conn.fetchrow(
         """UPDATE users SET password_hash = $3, updated_at = now() WHERE id = $1 AND password_hash = $2
            RETURNING id""",
@@ -226,7 +227,10 @@ async def change_password(
         verified_hash,
         new_hash,
     )
-    return None if row is None else await end_all(conn, user_id, "password changed", keep)
+    if row is None:
+        return None
+    await conn.execute("DELETE FROM mail_tokens WHERE user_id = $1 AND purpose = 'reset'", user_id)
+    return await end_all(conn, user_id, "password changed", keep)
 
 
 async def purge(conn: Any) -> int:
