@@ -13,6 +13,8 @@ import trio
 
 from tests.chat.client import Client, Rejected, request
 from tests.chat.conftest import SECRET, Build, House, Person
+from veza.http.refusal import Refused
+from veza.http.sockets.chat import Gate
 from veza.security.tokens import AccessTokens
 
 
@@ -234,3 +236,14 @@ async def test_a_revocation_during_the_handshake_is_not_missed(house: House) -> 
                 nursery.start_soon(come, person)
                 nursery.start_soon(end, person, i * 2)
     assert len(outcomes) == 30
+
+
+def test_a_whole_ipv6_network_is_one_address_at_the_gate() -> None:
+    gate = Gate(per_user=10, per_ip=2)
+    gate.enter(1, "2001:db8::1")
+    gate.enter(2, "2001:db8::2")
+    with pytest.raises(Refused):
+        gate.enter(3, "2001:db8::3")
+    gate.enter(3, "2001:db8:0:1::3")
+    gate.leave(1, "2001:db8::1")
+    gate.enter(1, "2001:db8::4")

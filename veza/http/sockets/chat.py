@@ -35,7 +35,7 @@ from veza.http import refusal
 from veza.http.head import Head
 from veza.http.sockets.decode import Malformed, decode
 from veza.security.origins import Origins
-from veza.security.rates import Buckets
+from veza.security.rates import Buckets, neighbourhood
 
 _log = log.get("sockets")
 
@@ -54,7 +54,7 @@ class Admission(msgspec.Struct, frozen=True):
 
 
 class Gate:
-    """Counts the sockets of persons and of addresses, from the admission on."""
+    """Counts the sockets of persons and of addresses (a whole IPv6 /64 is one), from the admission on."""
 
     def __init__(self, per_user: int, per_ip: int) -> None:
         self._per_user = per_user
@@ -70,7 +70,8 @@ class Gate:
                 f"You have {self._per_user} connections already; close one.",
                 headers=((b"retry-after", b"5"),),
             )
-        if self._ips[client] >= self._per_ip:
+        address = neighbourhood(client)
+        if self._ips[address] >= self._per_ip:
             raise refusal.Refused(
                 429,
                 "TOO_MANY_CONNECTIONS",
@@ -78,11 +79,11 @@ class Gate:
                 headers=((b"retry-after", b"5"),),
             )
         self._users[user_id] += 1
-        self._ips[client] += 1
+        self._ips[address] += 1
 
     def leave(self, user_id: int, client: str) -> None:
         _one_less(self._users, user_id)
-        _one_less(self._ips, client)
+        _one_less(self._ips, neighbourhood(client))
 
 
 def _one_less(counter: Counter[Any], key: Any) -> None:
