@@ -324,6 +324,14 @@ async def save_reads(conn: Any, room_id: int, user_ids: Sequence[int], seqs: Seq
 
 # Invitations ----------------------------------------------------------------------------------------
 
+# Is the invitation `i` good, for whom it is meant? Only while its maker might make it still: who was banned, removed or
+# demoted, or belonged to a room before it became private, lets nobody in. (What `RoomBase._may_invite` says, in SQL.)
+_GOOD = """(i.uses_left IS NULL OR i.uses_left > 0) AND (i.expires_at IS NULL OR i.expires_at > now())
+    AND EXISTS (SELECT 1 FROM room_members by_m JOIN rooms by_r ON by_r.id = by_m.room_id
+                JOIN users by_u ON by_u.id = by_m.user_id
+                WHERE by_m.room_id = i.room_id AND by_m.user_id = i.by_user_id
+                  AND (by_r.kind = 'public' OR by_m.role <> 'member' OR by_u.role <> 'user'))"""
+
 
 async def invite(
     conn: Any,
@@ -350,7 +358,7 @@ async def invited_to(conn: Any, user_id: int, code: str) -> int | None:
     """The room an invitation is for: if `user_id` could use it now, or belongs to the room already."""
     room_id = await conn.fetchval(
         "SELECT i.room_id FROM room_invites i WHERE i.code = $1 AND ((i.for_user_id IS NULL OR i.for_user_id = $2)"
-        " AND (i.uses_left IS NULL OR i.uses_left > 0) AND (i.expires_at IS NULL OR i.expires_at > now())"
+        f" AND {_GOOD}"
         " OR EXISTS (SELECT 1 FROM room_members m WHERE m.room_id = i.room_id AND m.user_id = $2))",
         code,
         user_id,
@@ -361,9 +369,8 @@ async def invited_to(conn: Any, user_id: int, code: str) -> int | None:
 async def redeem(conn: Any, user_id: int, code: str) -> int | None:
     """Use an invitation up by one; the room's id, or None where it is unknown, spent, expired or somebody else's."""
     room_id = await conn.fetchval(
-        "UPDATE room_invites SET uses_left = uses_left - 1 WHERE code = $1"
-        " AND (for_user_id IS NULL OR for_user_id = $2) AND (uses_left IS NULL OR uses_left > 0)"
-        " AND (expires_at IS NULL OR expires_at > now()) RETURNING room_id",
+        "UPDATE room_invites AS i SET uses_left = i.uses_left - 1 WHERE i.code = $1"
+        f" AND (i.for_user_id IS NULL OR i.for_user_id = $2) AND {_GOOD} RETURNING i.room_id",
         code,
         user_id,
     )
@@ -385,9 +392,9 @@ class Invitation(msgspec.Struct, frozen=True):
 async def invitations(conn: Any, room_id: int, by: int | None, limit: int) -> list[Invitation]:
     """The newest invitations to the room (`by`: one person's) that are good. Who may look is for the caller to ask."""
     rows = await conn.fetch(
-        "SELECT code, room_id, by_user_id, for_user_id, uses_left, expires_at, created_at FROM room_invites"
-        " WHERE room_id = $1 AND ($2::bigint IS NULL OR by_user_id = $2) AND (uses_left IS NULL OR uses_left > 0)"
-        " AND (expires_at IS NULL OR expires_at > now()) ORDER BY created_at DESC, code LIMIT $3",
+        "SELECT i.code, i.room_id, i.by_user_id, i.for_user_id, i.uses_left, i.expires_at, i.created_at"
+        " FROM room_invites i WHERE i.room_id = $1 AND ($2::bigint IS NULL OR i.by_user_id = $2)"
+        f" AND {_GOOD} ORDER BY i.created_at DESC, i.code LIMIT $3",
         room_id,
         by,
         limit,

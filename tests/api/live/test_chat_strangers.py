@@ -206,6 +206,28 @@ async def test_invitations_are_seen_and_taken_back(api: Api) -> None:
     assert (await api.delete(f"/chat/rooms/{hidden}/invites/x", token=carl.token)).status == 404
 
 
+async def test_an_invitation_is_as_good_as_its_maker(api: Api) -> None:
+    """Who may not invite any more lets nobody in by what he made before."""
+    alice, bob, carl, dora = [await api.person(name) for name in ("alice", "bob", "carl", "dora")]
+    room = await make(api, alice, "Back room")
+    await join(api, room, bob)
+    await join(api, room, carl)
+    path = f"/chat/rooms/{room}"
+    his, hers = await invite(api, room, bob), await invite(api, room, carl)
+    assert (
+        await api.put(f"{path}/members/{carl.id}", {"role": "moderator"}, token=alice.token)
+    ).status == 200
+    assert (await api.put(path, {"is_private": True}, token=alice.token)).status == 200
+    assert (await accept(api, his, dora)).code == "INVITE_NOT_FOUND", "the room is private now, he a member"
+    assert (await accept(api, his, bob)).status == 200, "he belongs to it himself"
+    shown = (await api.get(f"{path}/invites", token=alice.token)).data["invites"]
+    assert [one["code"] for one in shown] == [hers]
+    assert (await accept(api, hers, dora)).status == 200
+    assert (await api.delete(f"{path}/members/{dora.id}", token=alice.token)).status == 200
+    assert (await api.post(f"{path}/bans", {"user_id": carl.id}, token=alice.token)).status == 201
+    assert (await accept(api, hers, dora)).code == "INVITE_NOT_FOUND", "she is banned"
+
+
 async def test_forms_of_invitations(api: Api) -> None:
     alice, bob = await api.person("alice"), await api.person("bob")
     room = await make(api, alice)
