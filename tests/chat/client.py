@@ -214,6 +214,7 @@ class Client:
 
     async def ask_frame(self, type: str, answer: str, /, **data: Any) -> Frame:
         """Send a change of a message and wait for the frame that tells of it; such frames carry no ref."""
+        self.unread = [f for f in self.unread if (f.type, f.data.get("id")) != (answer, data["id"])]
         await self.send(type, **data)
         return await self.expect(answer, id=data["id"])
 
