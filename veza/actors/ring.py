@@ -14,6 +14,7 @@ class Ring:
         self._limit = size
         self._frames: dict[int, bytes] = {}  # ascending and gapless: insertion order is sequence order
         self._bytes = 0
+        self._last = 0
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -30,13 +31,12 @@ class Ring:
 
     def append(self, seq: int, frame: bytes) -> None:
         """Add the next message. Anything but last + 1 starts the ring anew: it never has a gap."""
-        if self._frames and seq - 1 not in self._frames:
+        if self._frames and seq != self._last + 1:
             self.clear()
+        self._last = seq
         self._frames[seq] = frame
         self._bytes += len(frame)
-        while self._bytes > self._limit or len(self._frames) > self._most:
-            oldest = next(iter(self._frames))
-            self._bytes -= len(self._frames.pop(oldest))
+        self._trim()
 
     def replace(self, seq: int, frame: bytes) -> None:
         """The message changed: replay it as it is now."""
@@ -44,6 +44,12 @@ class Ring:
         if old is not None:
             self._frames[seq] = frame
             self._bytes += len(frame) - len(old)
+            self._trim()
+
+    def _trim(self) -> None:
+        while self._bytes > self._limit or len(self._frames) > self._most:
+            oldest = next(iter(self._frames))
+            self._bytes -= len(self._frames.pop(oldest))
 
     def after(self, seq: int, last: int) -> list[bytes] | None:
         """The frames of seq + 1 … last; None where they are not all here."""

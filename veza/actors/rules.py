@@ -17,10 +17,11 @@ OWN = "\x01"  # begins the nonces we make
 
 # Everything of category Cc but newline and tab. Marks that steer right-to-left text are not in it, and are welcome.
 _CONTROL = regex.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_BLANK = regex.compile(r"[\p{Cc}\p{Z}]")
 _MENTION = regex.compile(r"(?<![\w@])@(\w{1,50})")
 _TYPE = regex.compile(r"[a-z][a-z_]{0,19}")
 _EMOJI = regex.compile(
-    r"(?=.*?(?:\p{Emoji_Presentation}|\p{Extended_Pictographic}|\p{RI}\p{RI}|[0-9#*]\uFE0F?\u20E3))\X",
+    r"(?!\p{RI}\Z)(?=.*?(?:\p{Emoji_Presentation}|\p{Extended_Pictographic}|\p{RI}\p{RI}|[0-9#*]\uFE0F?\u20E3))\X",
     regex.DOTALL,
 )
 
@@ -81,7 +82,7 @@ def message_type(text: str) -> str:
 def media_url(text: str | None) -> str | None:
     if text is None:
         return None
-    if len(text) > 2000 or _CONTROL.search(text) or not text.startswith(("https://", "http://", "/")):
+    if len(text) > 2000 or _BLANK.search(text) or not text.startswith(("https://", "http://", "/")):
         raise Refused(
             INVALID_FORMAT, "A media URL is an http(s) address of at most 2000 characters.", field="media_url"
         )
@@ -89,7 +90,7 @@ def media_url(text: str | None) -> str | None:
 
 
 def media_type(text: str | None) -> str | None:
-    if text is not None and (not 1 <= len(text) <= 100 or _CONTROL.search(text)):
+    if text is not None and not (text and is_line(text, 100)):
         raise Refused(INVALID_FORMAT, "A media type has 1 to 100 characters.", field="media_type")
     return text
 
