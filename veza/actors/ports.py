@@ -35,6 +35,7 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "ended",
         "id",
         "invisible",
         "outlet",
@@ -64,6 +65,7 @@ class Connection:
         self.invisible = invisible
         # The last presence change this socket was told of: two people may share several rooms, and hear it once.
         self.seen_change = 0
+        self.ended = False  # the socket is no more, and rooms are being told: they must not let it in now
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} of user {self.user_id}>"

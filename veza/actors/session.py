@@ -150,14 +150,13 @@ class SessionActor(Actor):
         except Refused as refusal:
             self._refuse(refusal, message.ref)
 
-    async def leave_all(self) -> None:
-        """The socket has ended: end its subscriptions."""
+    def leave_all(self) -> None:
+        """The socket has ended: end its subscriptions. Never blocks, and nothing is too busy to hear it."""
+        self.connection.ended = True
         for room_id in self.joined:
             running = self._rooms.running(room_id)
             if running is not None:
-                await self._rooms.tell(
-                    room_id, Leave(person=self.person, connection=self.connection, quiet=True)
-                )
+                running.answer(Leave(person=self.person, connection=self.connection, quiet=True))
 
     def _refuse(self, refusal: Refused, ref: str | None) -> None:
         outlet = self.connection.outlet

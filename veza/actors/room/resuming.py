@@ -104,7 +104,7 @@ class Resuming(Attendance):
             missed = None
         if missed is None:
             changed = []
-        if connection.outlet.closed:
+        if connection.ended or connection.outlet.closed:
             return
         if connection in self.fanout.subscribers and self.fanout.waiting:
             await self.fanout.run(

@@ -7,7 +7,6 @@ has run out.
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
 from collections import Counter
@@ -42,7 +41,6 @@ _log = log.get("sockets")
 PROTOCOL = "veza.v1"
 PING = b"\x89\x00"
 GOING_AWAY, NOT_TEXT, INTERNAL_ERROR, TRY_AGAIN, REVOKED = 1001, 1003, 1011, 1013, 4001
-PATIENCE = 5.0  # seconds that telling rooms of a socket's end may take
 
 
 class Admission(msgspec.Struct, frozen=True):
@@ -236,10 +234,8 @@ class ChatSockets:
             outlet.close(INTERNAL_ERROR, "internal error")
         finally:
             self._sessions.pop(actor, None)
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE):
-                with contextlib.suppress(ActorStopped):
-                    await actor.leave_all()
-                    await self._presence.tell(Disconnected(connection))
+            actor.leave_all()
+            self._presence.answer(Disconnected(connection))
 
     async def _read(self, ws: WebSocketConnection, outlet: Outlet, slot: Any) -> None:
         while True:
