@@ -11,6 +11,7 @@ import trio
 from tests.chat.books import Tap, heard, stored, with_the_ledger
 from tests.chat.client import fence
 from tests.chat.conftest import House
+from veza.db.ledger import Post, append
 
 
 @pytest.fixture
@@ -55,3 +56,31 @@ async def test_a_post_the_database_refuses_concerns_its_sender_only(
         expected = list(enumerate(texts, 1))
         assert (await stored(house, room.id))[:40] == expected
         assert heard(one, room.id)[:40] == heard(other, room.id)[:40] == expected
+
+
+async def test_what_another_writer_stored_is_delivered_in_its_place(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else appends to the same room in the same database, before posts that this server has in hand."""
+    with trio.fail_after(30):
+        people = await house.people(3)
+        room = await house.room(*people)
+        one, other = [await house.enter(person, room.id) for person in people[:2]]
+        await one.say(room.id, "first")
+        tap = Tap(house, monkeypatch)
+        for text in ("mine", "mine too"):
+            await one.send("room_message", room=room.id, content=text, ref=text, nonce=text)
+        await with_the_ledger(house, room.id, one)
+        theirs = [Post(room.id, people[2].id, f"theirs {i}", f"theirs {i}") for i in range(5)]
+        # The other writer has even stored one of ours: this server sent it before, and never heard of it.
+        theirs.append(Post(room.id, people[0].id, "mine too", "mine too"))
+        await house.db.write(append, theirs)
+        tap.open()
+        assert (await one.expect("message_ack", ref="mine"))["seq"] == 8
+        assert (await one.expect("message_ack", ref="mine too"))["seq"] == 7
+        await fence(one, room.id, other)
+        everything = await stored(house, room.id)
+        assert [text for _, text in everything[:8]] == [
+            *("first", "theirs 0", "theirs 1", "theirs 2", "theirs 3", "theirs 4", "mine too", "mine")
+        ]
+        assert heard(one, room.id) == heard(other, room.id) == everything
