@@ -11,13 +11,12 @@ from typing import Any, Final, Protocol, cast
 import trio
 from structlog.contextvars import bind_contextvars
 from trio_websocket import ConnectionClosed, WebSocketConnection
-from wsproto.connection import SERVER
-from wsproto.connection import Connection as OpenProtocol
 from wsproto.utilities import generate_accept_token
 
 from veza import log
 from veza.http.head import Head
 from veza.http.outlet import Outlet
+from veza.http.texts import TextProtocol
 
 _PROTOCOL_FAULTS: Final = frozenset({1002, 1003, 1007, 1009})
 _log = log.get("sockets")
@@ -105,7 +104,7 @@ async def serve_socket(
     bind_contextvars(request_id=request_id)
     # trio-websocket's own opening parses the handshake once more, with h11: 200 µs and 3 KB for every connection. It
     # is answered already, so this connection begins where a handshake ends; a test notices if that ever moves.
-    ws = WebSocketConnection(outlet, cast(Any, OpenProtocol(SERVER)), max_message_size=frame_limit)
+    ws = WebSocketConnection(outlet, cast(Any, TextProtocol()), max_message_size=frame_limit)
     code = 1011
     try:
         async with trio.open_nursery() as nursery:
