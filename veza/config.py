@@ -158,6 +158,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_messages_burst: Annotated[Count, "messages at once"] = 10
     rate_frames_per_second: Annotated[Rate, "other frames a second and person"] = 20.0
     rate_frames_burst: Annotated[Count, "other frames at once"] = 40
+    rate_statuses_per_minute: Annotated[Rate, "changes of status a minute and person"] = 30.0
+    rate_statuses_burst: Annotated[Count, "changes of status at once"] = 5
     abuse_refusals: Annotated[Count, "refusals within `ABUSE_WINDOW` that close a socket with 4008"] = 100
     abuse_window: Annotated[Duration, "see `ABUSE_REFUSALS`"] = 10.0
     rate_rest_per_minute: Annotated[Rate, "REST requests a minute and person, or address without a login"] = (

@@ -278,3 +278,23 @@ async def test_a_room_that_changes_its_name_or_becomes_private(house: House) -> 
     await e.refused("ROOM_NOT_FOUND", "join_room", room=room.id)
     said = await b.say(room.id, "two")
     assert said["room"] == room.id  # private rooms are named by their id
+
+
+async def test_an_edit_counts_as_a_message_and_a_status_has_a_rate_of_its_own(build: Build) -> None:
+    async with build(
+        rate_messages_per_minute=0.01,
+        rate_messages_burst=2,
+        rate_statuses_per_minute=0.01,
+        rate_statuses_burst=2,
+    ) as house:
+        (ann,) = await house.people(1)
+        room = await house.room(ann)
+        a = await house.enter(ann, room.id)
+        said = await a.say(room.id, "one")
+        await a.ask_frame("edit_message", "message_edited", id=said["id"], content="two")
+        await a.refused("RATE_LIMITED", "edit_message", id=said["id"], content="three")
+        await a.refused("RATE_LIMITED", "room_message", room=room.id, content="four")
+        for status in ("away", "busy"):
+            await a.send("set_presence", status=status)
+        await a.refused("RATE_LIMITED", "set_presence", status="online")
+        await a.pong()

@@ -5,6 +5,7 @@ State without I/O, owned by one RoomActor, which writes changes to the database 
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 from veza.actors import rules
@@ -123,7 +124,7 @@ class Roster:
             return
         wait = at + seconds - now
         if wait > 0:
-            raise Refused(SLOW_MODE, "This room is in slow mode.", retry_after=round(wait, 1))
+            raise Refused(SLOW_MODE, "This room is in slow mode.", retry_after=math.ceil(wait * 10) / 10)
         self._last_post[person.user_id] = now, nonce, 1
 
     def take_back(self, user_id: int, nonce: str) -> None:

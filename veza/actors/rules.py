@@ -19,6 +19,8 @@ OWN = "\x01"  # begins the nonces we make
 _CONTROL = regex.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BLANK = regex.compile(r"[\p{Cc}\p{Z}]")
 _MENTION = regex.compile(r"(?<![\w@])@(\w{1,50})")
+# Invisible, and good for passing one name off as another. Joiners are not in it: scripts and emoji need them.
+_UNSEEN = regex.compile(r"[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _TYPE = regex.compile(r"[a-z][a-z_]{0,19}")
 _EMOJI = regex.compile(
     r"(?!\p{RI}\Z)(?=.*?(?:\p{Emoji_Presentation}|\p{Extended_Pictographic}|\p{RI}\p{RI}|[0-9#*]\uFE0F?\u20E3))\X",
@@ -117,6 +119,8 @@ def room_name(text: str) -> str:
         raise Refused(INVALID_FORMAT, "A room's name needs something besides digits.", field="name")
     if "/" in name or regex.search(r"[\p{Cc}\p{Zl}\p{Zp}]", name):
         raise Refused(INVALID_FORMAT, "A room's name holds no slash and no control characters.", field="name")
+    if _UNSEEN.search(name):
+        raise Refused(INVALID_FORMAT, "A room's name holds no invisible characters.", field="name")
     return name
 
 

@@ -6,6 +6,7 @@ and a slow answer (a page of history) holds up only the client that asked for it
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -91,6 +92,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     messages: Buckets
     frames: Buckets
+    statuses: Buckets  # a status goes to everybody who shares a room
     abuse_refusals: int
     abuse_window: float
 
@@ -193,6 +195,10 @@ class SessionActor(Actor):
                 await self._tell(
                     await self._rooms.direct(self.person.user_id, other), self._say(request, ref)
                 )
+                return
+            case r.EditMessage():
+                self._count_message()  # new words for everybody, like a message
+                await self._change(request, ref)
                 return
             case r.MessageBatch() if request.messages:
                 await self._batch(request, ref)
@@ -363,6 +369,8 @@ class SessionActor(Actor):
         self._post("message_history", data)
 
     async def _set_presence(self, request: r.SetPresence) -> None:
+        if wait := self._limits.statuses.take(self.person.user_id):
+            raise _rate_limited(wait)
         if request.status not in STATUSES:
             raise Refused(INVALID_FORMAT, f"A status is one of {', '.join(STATUSES)}.", field="status")
         text = request.text.strip() if request.text is not None else None
@@ -413,4 +421,4 @@ def _needed(value: int | None, field: str) -> int:
 
 
 def _rate_limited(wait: float) -> Refused:
-    return Refused(RATE_LIMITED, "Too fast; wait a little.", retry_after=round(min(wait, 3600.0), 2))
+    return Refused(RATE_LIMITED, "Too fast; wait a little.", retry_after=math.ceil(min(wait, 3600.0) * 100) / 100)

@@ -29,6 +29,7 @@ from veza.http.listen import accept, open_listeners
 from veza.http.outlet import Outlet
 from veza.http.refusal import Refused
 from veza.http.wire import Disconnected, Wire
+from veza.security.rates import neighbourhood
 
 __all__ = ["Door", "Media", "open_listeners", "serve"]
 
@@ -163,10 +164,11 @@ class Door:
         settings = self._settings
         if self._count >= settings.max_connections:
             return self._turn_away(line, Refused(503, headers=[(b"retry-after", b"5")]))
-        if self._addresses[peer] >= settings.max_connections_per_ip and not self._proxies.trusts(peer):
+        place = neighbourhood(peer)
+        if self._addresses[place] >= settings.max_connections_per_ip and not self._proxies.trusts(peer):
             return self._turn_away(line, Refused(429, headers=[(b"retry-after", b"5")]))
         self._count += 1
-        self._addresses[peer] += 1
+        self._addresses[place] += 1
         self._spawn(self._connection, line, peer)
         return None
 
@@ -216,9 +218,10 @@ class Door:
         finally:
             line.close()
             self._count -= 1
-            self._addresses[peer] -= 1
-            if not self._addresses[peer]:
-                del self._addresses[peer]
+            place = neighbourhood(peer)
+            self._addresses[place] -= 1
+            if not self._addresses[place]:
+                del self._addresses[place]
             if self._stop.is_set() and not self._count:
                 self._empty.set()
 

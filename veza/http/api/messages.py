@@ -163,9 +163,10 @@ async def one_message(message_id: int, identity: Identity) -> Response:
 @signed_in
 @takes(Correction)
 @answers(RoomMessage)
-@fails(403, 404)
+@fails(403, 404, 429)
 async def edit_message(message_id: int, identity: Identity, data: Correction) -> Response:
-    """Change what one's own message says."""
+    """Change what one's own message says. Counts as a message: it is new words for everybody."""
+    count_message(identity)
     who = person(identity)
     return await _change(message_id, who, Edit(person=who, id=message_id, content=data.content))
 

@@ -163,6 +163,7 @@ class ChatSockets:
             if messages is None
             else messages,
             Buckets(settings.rate_frames_per_second, settings.rate_frames_burst),
+            Buckets(settings.rate_statuses_per_minute / 60, settings.rate_statuses_burst),
             settings.abuse_refusals,
             settings.abuse_window,
         )
