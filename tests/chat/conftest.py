@@ -154,6 +154,8 @@ def settings(tmp_path: Path) -> Settings:
         rate_messages_burst=100_000,
         rate_frames_per_second=1e5,
         rate_frames_burst=100_000,
+        rate_statuses_per_minute=6e6,
+        rate_statuses_burst=100_000,
         outlet_close_grace=1.0,
         allowed_origins=("https://app.example",),
         public_url="https://veza.example",
