@@ -202,6 +202,22 @@ async def test_as_root_it_runs_as_somebody_else_and_touches_nothing_of_others() 
             assert await with_connection(server.url, value, "SELECT 1") == 1
 
 
+async def test_as_root_it_runs_from_an_installation_where_nobody_else_may_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such as a checkout in root's home. PostgreSQL's programs look for each other with access(2)."""
+    if not AS_ROOT:
+        pytest.skip("an ordinary user's installation is his own")
+    with tempfile.TemporaryDirectory(prefix="veza-test-") as parent, trio.fail_after(60):
+        closed = Path(parent) / "closed"
+        closed.mkdir(mode=0o700)
+        shutil.copytree(programs().parent, closed / "pginstall", symlinks=True)
+        monkeypatch.setattr("veza.db.embedded.programs", lambda: closed / "pginstall" / "bin")
+        async with run_embedded(closed / "data") as server:
+            assert await with_connection(server.url, value, "SELECT 1") == 1
+            assert "0" not in status_of(server.pid)["Uid"].split()
+
+
 async def test_where_nothing_is_in_the_way_no_right_is_kept() -> None:
     if not AS_ROOT:
         pytest.skip("only root has rights to give up")

@@ -20,7 +20,9 @@ import signal
 import sys
 from typing import Any
 
-PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
+PR_SET_PDEATHSIG, PR_SET_KEEPCAPS, PR_SET_SECUREBITS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 1, 8, 28, 47, 2
+NO_SETUID_FIXUP_LOCKED = 1 << 2 | 1 << 3
+CAP_SETPCAP = 8
 # Reading and searching everywhere is the smaller right; containers often grant only the larger one.
 CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE = 2, 1
 CAPABILITY_VERSION_3 = 0x20080522
@@ -56,11 +58,21 @@ class Kernel:
             return 0
         return int(data[0].permitted)
 
+    def set(self, effective: int, permitted: int, inheritable: int) -> bool:
+        data = (CapData * 2)(CapData(effective, permitted, inheritable), CapData(0, 0, 0))
+        header = CapHeader(CAPABILITY_VERSION_3, 0)
+        return self.linux and self.libc.capset(ctypes.byref(header), ctypes.byref(data)) == 0
+
+    def let_access_see_capabilities(self) -> None:
+        """`access(2)` asks without capabilities for anybody but root, unless this bit is set; PostgreSQL's programs
+        ask it whether their neighbours are there. Needs a right that some containers withhold: then it stays so."""
+        permitted = self.permitted()
+        if permitted >> CAP_SETPCAP & 1 and self.set(1 << CAP_SETPCAP, permitted, 0):
+            self.prctl(PR_SET_SECUREBITS, NO_SETUID_FIXUP_LOCKED)
+
     def keep(self, capabilities: int) -> bool:
         """Give up all capabilities but these, which also survive exec (ambient)."""
-        data = (CapData * 2)(CapData(capabilities, capabilities, capabilities), CapData(0, 0, 0))
-        header = CapHeader(CAPABILITY_VERSION_3, 0)
-        if not self.linux or self.libc.capset(ctypes.byref(header), ctypes.byref(data)) != 0:
+        if not self.set(capabilities, capabilities, capabilities):
             return False
         return all(
             self.prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
@@ -79,6 +91,7 @@ def become(kernel: Kernel, uid: int, gid: int, paths: list[str]) -> None:
     if all(os.access(path, os.X_OK) for path in paths):
         kernel.keep(0)
         return
+    kernel.let_access_see_capabilities()
     permitted = kernel.permitted()
     for capability in (CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE):
         if permitted >> capability & 1 and kernel.keep(1 << capability):
