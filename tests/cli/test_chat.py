@@ -207,11 +207,23 @@ async def test_somebody_new_registers_on_the_terminal(veza: Veza, server: Server
         carol.type("carol@example.org\n")
         await carol.shows("Password: ")
         carol.type("correct horse\n")
+        await carol.shows("Password again: ")
+        carol.type("correct house\n")
+        await carol.shows(r"not the same[\s\S]*Username: ")
+        carol.type("ada\n")
+        await carol.shows("E-mail")
+        carol.type("carol@example.org\n")
+        await carol.shows("Password: ")
+        carol.type("correct horse\n")
+        await carol.shows("Password again: ")
+        carol.type("correct horse\n")
         await carol.shows(r"(taken|already)[\s\S]*Username: ")  # the name is ada's: once more
         carol.type("carol\n")
         await carol.shows("E-mail")
         carol.type("carol@example.org\n")
         await carol.shows("Password: ")
+        carol.type("correct horse\n")
+        await carol.shows("Password again: ")
         carol.type("correct horse\n")
         await carol.shows("#general> ")
         carol.type("\x03")
@@ -224,6 +236,20 @@ async def test_a_message_does_nothing_to_the_terminal_of_others(veza: Veza, serv
         await bob.post_message("general", "one\ntwo \u202egnp.exe")
         await ada.shows("bob: one")
         assert "\u202e" not in ada.seen
+
+
+async def test_what_could_not_be_sent_is_named_at_the_end(veza: Veza) -> None:
+    async with serving(veza) as server:
+        async with VezaClient(server.url) as client:
+            await client.register("ada", "ada@example.org", PASSWORD)
+        async with on_a_terminal(veza, **as_("ada", server)) as ada:
+            await ada.shows("#general> ")
+            assert await server.end() == 0
+            await ada.shows("trying again")
+            ada.type("nobody will read this\r")
+            ada.type("\x03")
+            await ada.shows("not sent: nobody will read this")
+            await ada.ended()
 
 
 async def test_a_server_that_restarts_is_waited_for(veza: Veza) -> None:

@@ -44,6 +44,7 @@ from veza.commands.saved import Logins, Saved
 from veza.errors import Problem
 
 SHOWN_AT_FIRST: Final = 20
+AUTHORS_KEPT: Final = 500
 LAST_WORDS: Final = 5.0  # seconds to wait for our own echo at the end of a pipe
 HELP: Final = """\
 /history      what was said before
@@ -60,6 +61,8 @@ def run(room: str, server: str | None, user: str | None, register: bool) -> None
         Problem: no server, no login, no such room.
     """
     url = (server or _local_server()).rstrip("/")
+    if "://" not in url:
+        url = f"http://{url}"  # as people write it: localhost:8080
     try:
         trio.run(_main, url, room, user, register)
     except* ClientError as group:
@@ -133,6 +136,9 @@ async def _ask_who(client: VezaClient, user: str | None, register: bool) -> str:
         name = user or _ask("Username: " if register else "Username or e-mail address: ")
         email = _ask("E-mail address: ") if register else ""
         typed = getpass.getpass("Password: ")
+        if register and getpass.getpass("Password again: ") != typed:
+            print("The two are not the same.")
+            continue
         try:
             if register:
                 answer = await client.register(name, email, typed)
@@ -173,7 +179,10 @@ class Conversation:
         self._seen = 0  # the last number shown
         self._said = 0  # the number of our own last message here
         self._shown = trio.Event()  # set, and made anew, with every message shown
-        self._contents: deque[tuple[int, str]] = deque(maxlen=200)
+        self._names: dict[int, str] = {}  # of people written to or heard from in private
+        self._authors: dict[int, str] = {}  # of the last messages shown
+        self._unsaid: deque[str] = deque()  # lines taken from the keyboard that were not dealt with yet
+        self._lost = ""  # why the connection is away, as it was shown
 
     async def hold(self, room: str) -> None:
         """Join, show what was said last, and talk until the input ends."""
@@ -187,6 +196,9 @@ class Conversation:
                     self._screen.draw()
                     await self._converse()
             finally:
+                for line in self._unsaid:
+                    if line.strip():
+                        self._note(f"✗ perhaps not sent: {line.strip()}")
                 self._screen.end()
             nursery.cancel_scope.cancel()
 
@@ -199,6 +211,7 @@ class Conversation:
                 async for line in self._typed() if self._interactive else self._piped():
                     if line.strip() in ("/quit", "/exit", "/q"):
                         break
+                    self._unsaid.append(line)
                     await lines.send(line)
             if self._interactive:
                 nursery.cancel_scope.deadline = trio.current_time() + LAST_WORDS
@@ -206,6 +219,7 @@ class Conversation:
     async def _work(self, lines: trio.MemoryReceiveChannel[str]) -> None:
         async for line in lines:
             await self._take(line)
+            self._unsaid.popleft()
         with trio.move_on_after(LAST_WORDS):
             while self._seen < self._said:
                 await self._shown.wait()
@@ -293,7 +307,8 @@ class Conversation:
         name, _, text = rest.strip().partition(" ")
         if not name or not text.strip():
             raise Problem("write it like /dm NAME TEXT")
-        user_id, _ = await self._person(name.removeprefix("@"))
+        user_id, name = await self._person(name.removeprefix("@"))
+        self._names[user_id] = name
         await self._socket.send_direct(user_id, text.strip(), patient=True)
 
     async def _who(self) -> None:
@@ -341,11 +356,11 @@ class Conversation:
                     self._shown.set()
                     self._shown = trio.Event()
                 elif isinstance(event, DirectMessage):
-                    self._message(event, aside="(private) ")
+                    self._message(event, aside=self._aside(event))
             case MessageEdited(room_id=self._room_id):
-                self._note(f"changed to: {event.content}")
+                self._note(f"{self._whose(event.id)} was changed to: {event.content}")
             case MessageDeleted(room_id=self._room_id):
-                self._note("a message was deleted")
+                self._note(f"{self._whose(event.id)} was deleted")
             case UserConnected(username=name):
                 self._note(f"→ {name} is here")
             case UserDisconnected(username=name):
@@ -353,15 +368,31 @@ class Conversation:
             case RoomPresence(online=online):
                 self._note(f"{online} are here")
             case Reconnecting(reason=reason):
-                self._note(f"… {reason}; trying again")
+                if reason != self._lost:  # once, however many tries it takes
+                    self._lost = reason
+                    self._note(f"… {reason}; trying again")
             case Connected(resumed=True):
+                self._lost = ""
                 self._note("connected again")
-            case Gap(first=first, last=last):
+            case Gap(room_id=self._room_id, first=first, last=last):
+                self._oldest = last + 1
                 self._note(f"{last - first + 1} messages are left out: /history shows them")
             case ErrorEvent(message=message):
                 self._note(f"✗ {message}")
             case _:
                 pass
+
+    def _aside(self, letter: DirectMessage) -> str:
+        """Which private conversation a letter belongs to; our own, from here or another device, say to whom."""
+        welcome = self._socket.welcome
+        if welcome is None or letter.from_user_id != welcome.user_id:
+            return "(private) "
+        name = self._names.get(letter.to_user_id)
+        return f"(private, to {harmless(name)}) " if name else "(private) "
+
+    def _whose(self, message_id: int) -> str:
+        name = self._authors.get(message_id)
+        return f"a message of {name}" if name else "a message"
 
     def _message(self, message: RoomMessage | DirectMessage, aside: str = "") -> None:
         when = message.created_at.astimezone()
@@ -369,6 +400,11 @@ class Conversation:
         stamp = when.strftime("%H:%M" if today else "%Y-%m-%d %H:%M")
         content = "(deleted)" if message.deleted_at else message.content
         name = harmless(message.author or "somebody")
+        self._authors[message.id] = name
+        if len(self._authors) > AUTHORS_KEPT:
+            del self._authors[next(iter(self._authors))]
+        if isinstance(message, DirectMessage) and message.from_user_id is not None:
+            self._names[message.from_user_id] = name
         indent = " " * (len(stamp) + 1)
         lines = harmless(content or message.media_url or "").split("\n")
         self._screen.say(f"{stamp} {aside}{name}: " + f"\n{indent}".join(lines))
