@@ -27,6 +27,7 @@ from veza.actors.errors import (
 from veza.actors.fanout import Tally
 from veza.actors.kernel import ActorError, ActorStopped, Ref, System
 from veza.actors.ledger import Emptied
+from veza.actors.marks import ReadMarks
 from veza.actors.room import TRY_AGAIN, Glance, RoomActor
 from veza.actors.room.base import RoomBase
 from veza.config import Settings
@@ -56,6 +57,7 @@ class Rooms:
             presence=presence,
             settings=settings,
             tally=self.tally,
+            marks=ReadMarks(db, settings.reads_saved_after),
             directory=self,
         )
         self._shown: dict[int, RoomBase] = {}  # those that run, for `glance`

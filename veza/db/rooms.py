@@ -311,12 +311,16 @@ async def remove(conn: Any, room_id: int) -> bool:
     return not done.endswith(" 0")
 
 
-async def save_reads(conn: Any, room_id: int, user_ids: Sequence[int], seqs: Sequence[int]) -> None:
-    """Move read marks forward, never back."""
+async def save_reads(
+    conn: Any, room_ids: Sequence[int], user_ids: Sequence[int], seqs: Sequence[int]
+) -> None:
+    """Move read marks forward, never back: one element for each mark."""
     await conn.execute(
-        "UPDATE room_members m SET last_read_seq = v.seq FROM unnest($2::bigint[], $3::bigint[]) AS v (user_id, seq)"
-        " WHERE m.room_id = $1 AND m.user_id = v.user_id AND m.last_read_seq < v.seq",
-        room_id,
+        "UPDATE room_members m SET last_read_seq = v.seq"
+        " FROM (SELECT room_id, user_id, max(seq) AS seq FROM unnest($1::bigint[], $2::bigint[], $3::bigint[])"
+        "       AS v (room_id, user_id, seq) GROUP BY room_id, user_id ORDER BY room_id, user_id) AS v"
+        " WHERE m.room_id = v.room_id AND m.user_id = v.user_id AND m.last_read_seq < v.seq",
+        list(room_ids),
         list(user_ids),
         list(seqs),
     )

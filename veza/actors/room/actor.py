@@ -139,7 +139,7 @@ class RoomActor(Changing):
         marks = self.roster.take_unsaved() if self.room is not None else {}
         if marks:
             try:
-                await self.db.write(rooms_db.save_reads, self.room_id, list(marks), list(marks.values()))
+                await self.marks.save(self.room_id, marks)
             except Unavailable:
                 pass  # read marks are no promise; messages are
         if self.directory is not None:

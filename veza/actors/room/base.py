@@ -23,6 +23,7 @@ from veza.actors.errors import (
 from veza.actors.fanout import Fanout, Tally
 from veza.actors.frames import Address, error_frame
 from veza.actors.kernel import Actor, Ref
+from veza.actors.marks import ReadMarks
 from veza.actors.ports import Connection
 from veza.actors.ring import Ring
 from veza.actors.roster import Roster
@@ -66,6 +67,7 @@ class RoomBase(Actor):
         presence: Ref,
         settings: Settings,
         tally: Tally,
+        marks: ReadMarks,
         directory: Directory | None = None,
     ) -> None:
         self.room_id = room_id
@@ -75,6 +77,7 @@ class RoomBase(Actor):
         self.presence = presence
         self.settings = settings
         self.tally = tally
+        self.marks = marks
         self.idle_after = settings.room_idle
         self.room: Room | None = None
         self.gone = False

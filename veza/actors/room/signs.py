@@ -14,7 +14,6 @@ from veza.actors.errors import (
 from veza.actors.frames import frame
 from veza.actors.room.base import RoomBase
 from veza.actors.room.notes import Saved, SaveReads, TypingExpired
-from veza.db import rooms as rooms_db
 
 
 class Signs(RoomBase):
@@ -65,18 +64,11 @@ class Signs(RoomBase):
     def _save_soon(self) -> None:
         if not self._save_set:
             self._save_set = True
-            self.context.timer(self.settings.reads_saved_after, SaveReads())
+            self.context.timer(self.marks.delay(), SaveReads())
 
     def _save_reads(self) -> None:
         marks = self.roster.take_unsaved()
-        self.context.job(
-            self.db.write,
-            rooms_db.save_reads,
-            self.room_id,
-            list(marks),
-            list(marks.values()),
-            then=lambda outcome: Saved(marks, outcome),
-        )
+        self.context.job(self.marks.save, self.room_id, marks, then=lambda outcome: Saved(marks, outcome))
 
     def _reads_saved(self, marks: dict[int, int], outcome: Outcome[None]) -> None:
         self._save_set = False
