@@ -52,7 +52,8 @@ def forged(person: Person, secret: str = SECRET, algorithm: str = "HS256", **cha
 
 async def test_what_is_no_access_token_is_refused_before_the_upgrade(house: House) -> None:
     ann, bob = await house.people(2)
-    assert (await rejected(house, None))[0] == 401
+    status, body = await rejected(house, None)
+    assert (status, body["code"]) == (401, "AUTH_REQUIRED")
     for token in (
         "rubbish",
         ann.token[:-2],

@@ -11,7 +11,7 @@ import msgspec
 
 CODES: Final[dict[int, tuple[str, str]]] = {
     400: ("BAD_REQUEST", "The request is malformed."),
-    401: ("AUTH_FAILED", "Log in first."),
+    401: ("AUTH_REQUIRED", "Log in first."),
     403: ("FORBIDDEN", "This is not allowed."),
     404: ("NOT_FOUND", "There is nothing at this address."),
     405: ("METHOD_NOT_ALLOWED", "This address does not take that method."),
