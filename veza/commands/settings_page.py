@@ -5,7 +5,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from veza.config import DATABASE_PARTS, GENERATED, SECTIONS, Field, Kind, fields
 from veza.grammar import format_duration, format_size
@@ -22,7 +22,7 @@ def table(*, sections: bool = False) -> str:
             lines += ["", f"### {SECTIONS[field.attribute]}", "", *_head()]
         elif not lines:
             lines += _head()
-        lines.append(_row(field.variable, _default(field), field.doc))
+        lines.append(_row(field.variable, _default(field), _doc(field)))
         if field.kind is Kind.DATABASE:
             lines += [_row(variable, "", doc) for variable, doc in DATABASE_PARTS.items()]
     return "\n".join(lines).strip()
@@ -34,6 +34,13 @@ def _head() -> list[str]:
 
 def _row(variable: str, default: str, doc: str) -> str:
     return f"| `{variable}` | {default} | {doc} |"
+
+
+def _doc(field: Field) -> str:
+    """What it is, and what it may be where only some words will do."""
+    if get_origin(field.type) is not Literal:
+        return field.doc
+    return f"{field.doc}: {', '.join(f'`{choice}`' for choice in get_args(field.type))}"
 
 
 def _default(field: Field) -> str:
