@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import math
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -124,6 +125,7 @@ async def open_server(
 ) -> AsyncIterator[App]:
     """Actors, application and door over a database; on the way out shut down in order, nothing acknowledged lost."""
     async with AsyncExitStack() as stack:
+        stack.callback(db.hurry)  # the last of all: whoever has the database afterwards need not hurry
         core = await stack.enter_async_context(open_core(settings, db))
         mailer = await stack.enter_async_context(open_mailer(settings))
         services = assemble(
@@ -168,13 +170,17 @@ async def open_server(
             yield App(core, services, chat, opened)
         finally:
             with trio.CancelScope(shield=True):
+                time = settings.shutdown_timeout
+                end = trio.current_time() + time
                 opened.stop_accepting()
-                with trio.move_on_after(settings.shutdown_timeout / 3):
+                with trio.move_on_after(time / 3):
                     await core.rooms.drain()
                 core.closing.set()
+                db.hurry(time / 4)  # one that hangs must not keep us
                 chat.close_all()
                 watch.close_all()
-                await opened.shut(settings.shutdown_timeout / 2)
+                # What is left is for the actors, the database and PostgreSQL.
+                await opened.shut(min(time / 2, end - time / 5 - trio.current_time()))
             nursery.cancel_scope.cancel()
 
 
@@ -208,9 +214,17 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[int] = trio.
             stack.callback(listener.close)
         stack.enter_context(hold_data_directory(settings.data))
         url = settings.database_url
+        end = math.inf
         if url is None:
             postgres = await stack.enter_async_context(run_embedded(settings.data))
             url = postgres.url
+
+            @stack.callback
+            def _() -> None:
+                """Once all that comes before is over: PostgreSQL has the time left, for both its ways to stop."""
+                left = (end - trio.current_time()) / 1.5
+                postgres.patience = max(1.0, min(postgres.patience, left))
+
         db = await _open_database(stack, settings, url)
         app = await stack.enter_async_context(open_server(settings, db, listeners))
         _calm_collector()
@@ -223,6 +237,7 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[int] = trio.
         )
         task_status.started(app.port)
         async for signum in signals:
+            end = trio.current_time() + settings.shutdown_timeout
             _log.info("shutting down", signal=signal.Signals(signum).name)
             break
     _log.info("stopped")
@@ -249,6 +264,7 @@ async def _open_database(stack: AsyncExitStack, settings: Settings, url: str) ->
                 size=settings.db_pool_size,
                 acquire_timeout=settings.db_acquire_timeout,
                 statement_timeout=settings.db_statement_timeout,
+                close_patience=1.0,  # whoever had work for it has ended by then
             )
         )
         # Before the migrations: they must not run under another server, which may be an older one.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -165,3 +167,44 @@ async def test_told_to_end_under_load(home: Path) -> None:
                 # Nothing was stored without its sender having been told.
                 told = {text for talker in everybody.talkers if talker.room == room for text in talker.acked}
                 assert {text for _, text in messages if "!" not in text} == told
+
+
+async def test_told_to_end_while_its_database_hangs(home: Path) -> None:
+    """What became of the last posts cannot be known, and nobody waits for that: sockets end in order all the same."""
+    with trio.fail_after(BOUND):
+        async with far_house(home, SHUTDOWN_TIMEOUT="3s") as house, trio.open_nursery() as nursery:
+            everybody = await party(house, 12, 3)
+            for talker in everybody.talkers:
+                nursery.start_soon(talker.talk)
+            await everybody.more(100)
+            with suspended(address(house.data).postmaster), trio.fail_after(10):
+                await until(lambda: all(talker.open is not None for talker in everybody.talkers))
+                house.server.process.send_signal(signal.SIGTERM)
+                assert await house.server.process.wait() == 0, house.server.log
+            for talker in everybody.talkers:
+                assert await talker.client.closed() == 1001
+        async with what_it_left(house.data) as house:
+            for room in everybody.rooms:
+                check(room, await stored(house, room), everybody.talkers)
+
+
+@contextmanager
+def suspended(postmaster: int) -> Iterator[None]:
+    """A PostgreSQL of which no process does anything. Whatever is left of it in the end is killed."""
+    family = [postmaster]
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and _parent(entry) == postmaster:
+                family.append(int(entry.name))
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _parent(process: Path) -> int:
+    return int((process / "stat").read_text().rpartition(")")[2].split()[1])

@@ -83,6 +83,7 @@ class EmbeddedPostgres:
         self._account: Account | None = None
         self._credentials: Credentials | None = None
         self._stopping = False
+        self.patience = 5.0  # seconds `run_embedded` gives it to stop in order
         self._log_began = 0  # where the output of the last program begins
         self.restarts = 0
 
@@ -167,7 +168,11 @@ class EmbeddedPostgres:
         process = self._process
         try:
             if process is not None:
-                for number, seconds in ((FAST, patience), (IMMEDIATE, 2.0), (signal.SIGKILL, 2.0)):
+                for number, seconds in (
+                    (FAST, patience),
+                    (IMMEDIATE, min(2.0, patience / 2)),
+                    (signal.SIGKILL, 2.0),
+                ):
                     if process.poll() is not None:
                         break
                     process.send_signal(number)
@@ -500,7 +505,7 @@ async def run_embedded(
                     nursery.cancel_scope.cancel()
     finally:
         with trio.CancelScope(shield=True):
-            await server.stop()
+            await server.stop(patience=server.patience)
 
 
 @contextlib.asynccontextmanager

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from types import TracebackType
 from typing import Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar
 
 import asyncpg
@@ -54,6 +56,26 @@ class _Progress:
         self.doubtful = False
 
 
+class _Limit:
+    """A context manager: past its deadline what is inside is cancelled, and the code behind it runs."""
+
+    __slots__ = ("_scope", "_under_way")
+
+    def __init__(self, under_way: set[trio.CancelScope], deadline: float, shield: bool) -> None:
+        self._under_way = under_way
+        self._scope = trio.CancelScope(deadline=deadline, shield=shield)
+
+    def __enter__(self) -> None:
+        self._under_way.add(self._scope)
+        self._scope.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._under_way.discard(self._scope)
+        return bool(self._scope.__exit__(kind, error, trace))
+
+
 class Database:
     """The database as trio sees it. Any number of tasks may use it at once.
 
@@ -77,6 +99,20 @@ class Database:
         # The server stops a statement by itself. If not even that is heard, the line is dead.
         self._limit_single = acquire_timeout + statement_timeout + 2.0
         self._limit = self._limit_single + 2 * statement_timeout
+        self._end = math.inf
+        self._under_way: set[trio.CancelScope] = set()
+
+    def hurry(self, seconds: float = math.inf) -> None:
+        """Shutting down: from now on nobody waits for the database longer than so many seconds, shielded or not.
+
+        Without an argument this is over.
+        """
+        self._end = trio.current_time() + seconds
+        for scope in self._under_way:
+            scope.deadline = min(scope.deadline, self._end)
+
+    def _within(self, seconds: float, *, shield: bool = False) -> _Limit:
+        return _Limit(self._under_way, min(trio.current_time() + seconds, self._end), shield)
 
     @property
     def healthy(self) -> bool:
@@ -94,7 +130,7 @@ class Database:
         Raises:
             Unavailable, QueryTimeout, DataRefused: see `veza.db.errors`.
         """
-        with trio.move_on_after(self._limit):
+        with self._within(self._limit):
             return await self._cross(self._read(fn, args, kwargs))
         raise QueryTimeout("the database did not answer in time")
 
@@ -109,7 +145,7 @@ class Database:
             Unavailable, QueryTimeout, DataRefused, Conflict: nothing was stored.
         """
         progress = _Progress()
-        with trio.move_on_after(self._limit):
+        with self._within(self._limit):
             return await self._cross(self._write(progress, fn, args, kwargs))
         if progress.doubtful:
             raise OutcomeUnknown("the database did not answer a commit in time")
@@ -125,7 +161,7 @@ class Database:
             Unavailable, QueryTimeout, DataRefused, Conflict: nothing was stored.
         """
         progress = _Progress()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + self._limit_single):
+        with self._within(self._limit_single, shield=True):
             return await self._cross(self._write_single(progress, fn, args, kwargs))
         if progress.doubtful:
             raise OutcomeUnknown("the database did not answer a write in time")
