@@ -113,6 +113,9 @@ def plan(room: Changing, wish: Wish | Enrollment) -> Change:
             room.roster.member(person)
             if room.room.kind == "direct":
                 raise denied("A private conversation cannot be left.")
+            if room.room.kind == "private" and room.member_count == 1:
+                # Nobody could ever enter, read or delete it again.
+                raise denied("You are the last one here: delete the room instead, or invite somebody first.")
             return Change(rooms_db.remove_member, (person.user_id,), _quit)
     return _moderation(room, wish)
 

@@ -345,3 +345,13 @@ async def test_a_room_whose_owner_leaves_goes_to_who_was_there_first(api: Api) -
     admin = await staff(api, "admin")
     assert (await api.delete(f"/chat/rooms/{room}/members/{bob.id}", token=admin.token)).status == 200
     assert await owner() == (alice.id, ["alice"])
+
+
+async def test_the_last_one_in_a_private_room_deletes_it_rather_than_leave(api: Api) -> None:
+    alice = await api.person("alice")
+    room = (await api.post("/chat/rooms", {"name": "attic", "is_private": True}, token=alice.token)).data[
+        "id"
+    ]
+    refused = await api.post(f"/chat/rooms/{room}/leave", token=alice.token)
+    assert refused.status == 403 and refused.code == "PERMISSION_DENIED"
+    assert (await api.delete(f"/chat/rooms/{room}", token=alice.token)).status == 200
