@@ -180,7 +180,7 @@ async def open_server(
                 chat.close_all()
                 watch.close_all()
                 # What is left is for the actors, the database and PostgreSQL.
-                await opened.shut(min(time / 2, end - time / 5 - trio.current_time()))
+                await opened.shut(max(0.0, min(time / 2, end - time / 5 - trio.current_time())))
             nursery.cancel_scope.cancel()
 
 
