@@ -12,6 +12,7 @@ from veza.actors.commands import (
 )
 from veza.actors.errors import (
     Refused,
+    internal,
     room_not_found,
     unavailable,
 )
@@ -73,7 +74,11 @@ class Posting(Resuming):
                 continue
             self.carried.in_flight -= 1
             # The acknowledgement first: it is true whatever becomes of the room.
-            self._acknowledge(entry, receipt)
+            try:
+                self._acknowledge(entry, receipt)
+            except Exception:
+                self._disappoint(entry, internal())  # stored all the same, but nobody must wait for ever
+                raise
             if receipt.seq == self.last_seq + 1:
                 self._publish(_stored(entry, receipt))
 
@@ -113,6 +118,9 @@ class Posting(Resuming):
         self.carried.in_flight -= 1
         if self.room is not None:
             self.roster.take_back(entry.person.user_id, entry.post.nonce)
+        self._disappoint(entry, refusal)
+
+    def _disappoint(self, entry: Entry, refusal: Refused) -> None:
         if entry.reply is not None:
             entry.reply.fail(refusal)
         if entry.connection is not None:
