@@ -528,4 +528,13 @@ def test_only_the_pool_crosses_into_asyncio_and_it_hands_out_no_connection() -> 
         assert "asyncpg" not in names or in_db, path
         assert "asyncio" not in names or in_db, path
     public = {name for name in vars(Database) if not name.startswith("_")}
-    assert public == {"exclusive", "healthy", "hurry", "ping", "read", "statistics", "write", "write_shielded"}
+    assert public == {
+        "exclusive",
+        "healthy",
+        "hurry",
+        "ping",
+        "read",
+        "statistics",
+        "write",
+        "write_shielded",
+    }

@@ -59,7 +59,7 @@ async def test_the_handshake_is_answered_as_the_rfc_says() -> None:
         (handshake("/ws/nowhere"), 404, "NOT_FOUND"),
         (handshake("/ws/chat/"), 404, "NOT_FOUND"),
         (handshake("/ws"), 404, "NOT_FOUND"),
-        (handshake("/ws/chat?token=forged"), 401, "AUTH_FAILED"),
+        (handshake("/ws/chat?token=forged"), 401, "AUTH_REQUIRED"),
         (re.sub(rb"Key: \S+", b"Key: short", handshake("/ws/chat")), 400, "BAD_REQUEST"),
         (re.sub(rb"Sec-WebSocket-Key: \S+\r\n", b"", handshake("/ws/chat")), 400, "BAD_REQUEST"),
     ],

@@ -421,4 +421,6 @@ def _needed(value: int | None, field: str) -> int:
 
 
 def _rate_limited(wait: float) -> Refused:
-    return Refused(RATE_LIMITED, "Too fast; wait a little.", retry_after=math.ceil(min(wait, 3600.0) * 100) / 100)
+    return Refused(
+        RATE_LIMITED, "Too fast; wait a little.", retry_after=math.ceil(min(wait, 3600.0) * 100) / 100
+    )
