@@ -29,7 +29,11 @@ class Resuming(Attendance):
     async def _resume(self, resume: Resume) -> None:
         """Gate the connection until what it missed is at hand: in the ring, mostly at once."""
         self.gated.setdefault(resume.connection, []).append(resume)
-        await self._resumed(resume)
+        try:
+            await self._resumed(resume)
+        except Exception:
+            self.carried.ungate(resume)
+            raise
 
     async def _resumed(self, resume: Resume) -> None:
         """Serve a gated connection from the ring, or send for the rows it misses."""
