@@ -114,7 +114,7 @@ _CASES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("a message", messages.shown, (1, 100)),
     ("where a message is", messages.place, (1, 100)),
     ("search", messages.search, (1, "word77", None, None, None, 20)),
-    ("arrival", rooms.arrival, (1,)),
+    ("arrivals", rooms.arrivals, ([1, 2, 3],)),
     ("an invitation", rooms.invited_to, (1, "code")),
     ("accounts behind a cursor", administration.accounts, (AccountFilter("abcd"), 100, 20, 0)),
     ("an account by address", administration.accounts, (AccountFilter("person7@example.org"), 0, 20, 0)),

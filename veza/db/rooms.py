@@ -440,23 +440,27 @@ class Arrival(msgspec.Struct, frozen=True):
     conversations: list[Conversation]
 
 
-async def arrival(conn: Any, user_id: int) -> Arrival | None:
-    """The person's chosen status and direct conversations, the latest first, in one query."""
+async def arrivals(conn: Any, user_ids: Sequence[int]) -> dict[int, Arrival]:
+    """Each person's chosen status and direct conversations, the latest first, in one query."""
     rows = await conn.fetch(
-        "SELECT u.presence, u.presence_text, d.id, d.other, d.last_seq, d.last_read_seq FROM users u"
+        "SELECT u.id, u.presence, u.presence_text, d.id, d.other, d.last_seq, d.last_read_seq FROM users u"
         " LEFT JOIN LATERAL ("
-        "  SELECT r.id, CASE WHEN r.user_low = $1 THEN r.user_high ELSE r.user_low END AS other, r.last_seq,"
+        "  SELECT r.id, CASE WHEN r.user_low = u.id THEN r.user_high ELSE r.user_low END AS other, r.last_seq,"
         "         m.last_read_seq, r.last_message_at"
-        "  FROM rooms r JOIN room_members m ON m.room_id = r.id AND m.user_id = $1"
-        "  WHERE r.kind = 'direct' AND (r.user_low = $1 OR r.user_high = $1)"
-        "  ORDER BY r.last_message_at DESC NULLS LAST LIMIT $2) AS d ON true WHERE u.id = $1",
-        user_id,
+        "  FROM rooms r JOIN room_members m ON m.room_id = r.id AND m.user_id = u.id"
+        "  WHERE r.kind = 'direct' AND (r.user_low = u.id OR r.user_high = u.id)"
+        "  ORDER BY r.last_message_at DESC NULLS LAST LIMIT $2) AS d ON true"
+        " WHERE u.id = ANY ($1::bigint[]) ORDER BY d.last_message_at DESC NULLS LAST",
+        list(user_ids),
         CONVERSATIONS_LISTED,
     )
-    if not rows:
-        return None
-    found = [Conversation(row[2], row[3], row[4], row[5]) for row in rows if row[2] is not None]
-    return Arrival(rows[0][0], rows[0][1], found)
+    found: dict[int, Arrival] = {}
+    for user_id, presence, text, room_id, other, last_seq, last_read_seq in rows:
+        if user_id not in found:
+            found[user_id] = Arrival(presence, text, [])
+        if room_id is not None:
+            found[user_id].conversations.append(Conversation(room_id, other, last_seq, last_read_seq))
+    return found
 
 
 async def save_presence(conn: Any, user_id: int, status: str, text: str | None) -> None:

@@ -30,6 +30,7 @@ from veza.config import Settings
 from veza.db import rooms as rooms_db
 from veza.db.errors import Unavailable
 from veza.db.pool import Database
+from veza.db.together import Together
 from veza.http import refusal
 from veza.http.head import Head
 from veza.http.sockets.decode import Malformed, decode
@@ -156,6 +157,7 @@ class ChatSockets:
         self._presence = presence
         self._credentials = Credentials(registry, origins)
         self._gate = Gate(settings.ws_connections_per_user, settings.ws_connections_per_ip)
+        self._arrivals = Together(db, rooms_db.arrivals)
         self._supervisor = system.supervisor("sessions")
         self._limits = Limits(
             # Not `or`: buckets nobody has used yet are empty, and an empty thing counts as false.
@@ -249,7 +251,7 @@ class ChatSockets:
             await slot.handle(frame_of(message))
 
     async def _welcome(self, connection: Connection) -> None:
-        arrival: rooms_db.Arrival | None = await self._db.read(rooms_db.arrival, connection.user_id)
+        arrival = await self._arrivals.read(connection.user_id)
         if arrival is None:
             raise AuthFailed("SESSION_ENDED", "This account does not exist.")
         connection.invisible = arrival.presence == "invisible"
