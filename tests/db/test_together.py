@@ -50,7 +50,7 @@ async def test_those_who_come_during_a_query_share_the_next() -> None:
     assert got == {1: 1, 2: 4, 3: 9, 4: 16, 5: 25, -6: None}
     assert db.asked[0] == [1]
     assert len(db.asked) == 3 and all(len(keys) <= 3 for keys in db.asked)
-    assert sorted(sum(db.asked, [])) == [-6, 1, 2, 3, 4, 5]
+    assert sorted(key for keys in db.asked for key in keys) == [-6, 1, 2, 3, 4, 5]
 
 
 async def test_a_failed_query_is_everybodys_error_and_the_next_one_is_asked_anew() -> None:
