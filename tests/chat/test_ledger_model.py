@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from veza.actors.commands import Person
@@ -20,10 +20,10 @@ from veza.actors.ledger import Books, Committed, Emptied, Entry, LedgerActor, Re
 from veza.db.errors import DataRefused, OutcomeUnknown, Unavailable
 from veza.db.ledger import Post, Receipt
 
-SAID = st.sampled_from(["good", "good", "good", "bad", "again"])  # again: a nonce that was used before
+SAID = st.sampled_from(["good", "good", "bad", "again"])  # again: a nonce that was used before
 FATE = st.sampled_from(
     [
-        "ok",
+        *("ok", "ok", "ok"),
         "away",  # nothing was sent
         "strange",  # an error nobody thought of, before anything was stored
         "cut before",
@@ -98,13 +98,21 @@ class Ear(Actor):
                 self._heard += [(entry, None) for entry in entries]
 
 
-@settings(max_examples=120, deadline=None)
+GROUP = st.tuples(st.lists(SAID, min_size=1, max_size=8), st.sampled_from([0.0, 0.0, 0.002, 0.1]))
+HALVED = [(["good", "good", "good", "bad", "good"], 0.0)]  # the first goes alone, the others together
+
+
+@settings(max_examples=250, deadline=None)
 @given(
-    groups=st.lists(st.tuples(st.lists(SAID, max_size=6), st.sampled_from([0.0, 0.002, 0.1])), max_size=6),
+    groups=st.lists(GROUP, min_size=1, max_size=5),
     fates=st.lists(FATE, max_size=12),
-    end_at=st.none() | st.integers(0, 8),
-    most=st.integers(1, 8),
+    end_at=st.none() | st.none() | st.integers(0, 8),
+    most=st.sampled_from([1, 4, 8, 8]),
 )
+@example(groups=HALVED, fates=["ok", "ok", "ok", "away"], end_at=None, most=8)
+@example(groups=HALVED, fates=["ok", "ok", "ok", "strange"], end_at=None, most=8)
+@example(groups=HALVED, fates=["ok", "ok", "ok", "cut after", "away", "strange"], end_at=None, most=8)
+@example(groups=HALVED, fates=["ok", "ok", "ok", "late"], end_at=3, most=8)
 def test_whatever_the_database_does(
     groups: list[tuple[list[str], float]], fates: list[str], end_at: int | None, most: int
 ) -> None:

@@ -274,5 +274,7 @@ class LedgerActor(Actor):
         """The second half of a halved batch: refused one by one rather than raised, for the first half is stored."""
         try:
             return await self._store(posts)
-        except Unavailable:
+        except Exception as error:
+            if not isinstance(error, Unavailable):
+                log.error("commit failed", posts=len(posts), error=type(error).__name__)
             return [unavailable()] * len(posts)
