@@ -303,6 +303,9 @@ static int turn(int ms, int other) {
     else if (evs[k].events & EPOLLOUT) flush_out(c);
     if (evs[k].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) on_readable(c);
   }
+  // To be woken for every single frame would cost the server more than sending it: it runs on this machine, other
+  // clients do not. So while deliveries trickle in, they gather for a moment (it counts as latency).
+  if (n > 0 && n < 64 && conns > 256) nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
   return ready;
 }
 
