@@ -113,6 +113,8 @@ HALVED = [(["good", "good", "good", "bad", "good"], 0.0)]  # the first goes alon
 @example(groups=HALVED, fates=["ok", "ok", "ok", "strange"], end_at=None, most=8)
 @example(groups=HALVED, fates=["ok", "ok", "ok", "cut after", "away", "strange"], end_at=None, most=8)
 @example(groups=HALVED, fates=["ok", "ok", "ok", "late"], end_at=3, most=8)
+@example(groups=[(["good"], 0.0)], fates=["cut after", "away"], end_at=None, most=8)
+@example(groups=[(["good"], 0.0)], fates=["cut after"], end_at=0, most=8)
 def test_whatever_the_database_does(
     groups: list[tuple[list[str], float]], fates: list[str], end_at: int | None, most: int
 ) -> None:
