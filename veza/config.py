@@ -188,7 +188,37 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ledger_max_waiting: Annotated[Count, "messages waiting for a commit, then UNAVAILABLE"] = 20_000
 
     # Media
-    media_workers: Annotated[Count, "child processes for audio and video, which come later"] = 1
+    media_workers: Annotated[Count, "child processes that work on tracks at the same time"] = 1
+    media_url_lifetime: Annotated[Duration, "how long a signed media address is good, at most 24h"] = (
+        6 * 3600.0
+    )
+    upload_limit: Annotated[Size, "largest track, then 413"] = 100 * MiB
+    upload_reserve: Annotated[Size, "disk space that uploads leave free, else 507"] = 256 * MiB
+    upload_lifetime: Annotated[Duration, "how long an unfinished resumable upload is kept"] = 24 * 3600.0
+    uploads_per_user: Annotated[Count, "uploads one person may have under way"] = 10
+    tracks_owned_max: Annotated[Count, "tracks one person may own"] = 2_000
+    playlists_owned_max: Annotated[Count, "playlists one person may own"] = 200
+    playlist_items_max: Annotated[Count, "tracks of one playlist"] = 1_000
+    image_limit: Annotated[Size, "largest avatar image, then 413"] = 2 * MiB
+
+    # Live streams
+    streams_owned_max: Annotated[Count, "streams one person may have that have not ended"] = 20
+    stream_ring_seconds: Annotated[Duration, "how far back a stream is kept in memory for its listeners"] = (
+        30.0
+    )
+    stream_ring_bytes: Annotated[Size, "the same in bytes"] = 4 * MiB
+    stream_burst: Annotated[Size, "bytes a new listener gets at once, so that sound starts at once"] = (
+        64 * KiB
+    )
+    stream_pass_wait: Annotated[Duration, "longest wait to send several chunks as one write"] = 0.050
+    stream_grace: Annotated[Duration, "how long listeners wait for a source that dropped to come back"] = 30.0
+    stream_stall: Annotated[Duration, "silence after which a source counts as dropped"] = 15.0
+    stream_frame_limit: Annotated[Size, "longest frame of a browser that broadcasts"] = 4 * MiB
+    stream_keys_per_minute: Annotated[Count, "wrong stream keys a minute from one address for one mount"] = 10
+    stream_listeners_max: Annotated[Count, "listeners of one stream"] = 10_000
+    stream_hls_segment: Annotated[Duration, "length of a live HLS segment"] = 2.0
+    stream_hls_window: Annotated[Count, "segments in a live playlist"] = 6
+    stream_hls_idle: Annotated[Duration, "how long live HLS goes on being made when nobody asks"] = 60.0
 
     @property
     def production(self) -> bool:
@@ -231,6 +261,7 @@ SECTIONS: Final = {  # the first field of each section, for the printed table
     "rate_messages_per_minute": "Rates",
     "room_ring_messages": "Rooms",
     "media_workers": "Media",
+    "streams_owned_max": "Live streams",
 }
 DATABASE_PARTS: Final = {  # what DATABASE_URL may be put together from
     "DB_HOST": "database server (name, address, or directory of its socket); `localhost` when only others are set",
