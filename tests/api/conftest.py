@@ -170,6 +170,7 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(
         data=tmp_path,
         jwt_secret=SECRET,
+        secret_key=SECRET,
         argon2_memory_kib=64,
         argon2_time_cost=1,
         allowed_origins=("https://app.example", "http://localhost:*"),

@@ -145,6 +145,7 @@ def settings(tmp_path: Path) -> Settings:
         port=0,
         data=tmp_path,
         jwt_secret=SECRET,
+        secret_key=SECRET,
         argon2_memory_kib=64,
         argon2_time_cost=1,
         max_connections_per_ip=10_000,

@@ -20,9 +20,11 @@ from veza.config import Settings
 from veza.db.pool import Database
 from veza.http.api.metrics import Metrics
 from veza.mail import Mailer
+from veza.media.library import Library
 from veza.security.origins import Origins
 from veza.security.passwords import Passwords
 from veza.security.rates import Buckets, LoginGuard
+from veza.security.signing import Signer
 from veza.security.tokens import AccessTokens
 
 
@@ -42,6 +44,8 @@ class Services:
     message_rates: Buckets  # shared with the sockets: more ways in give no more words
     mail_rates: Buckets
     logins: LoginGuard
+    library: Library
+    signer: Signer
     system: Any = None  # the actors' System, for inspection
     rooms: Rooms | None = None
     presence: Ref | None = None
@@ -86,6 +90,8 @@ def assemble(
             settings.rate_mails_per_hour / 3600, math.ceil(settings.rate_mails_per_hour), clock=clock
         ),
         logins=LoginGuard(settings.rate_login_per_minute, clock=clock),
+        library=Library(settings.data),
+        signer=Signer(settings.secret_key),
         system=system,
         **more,
     )
