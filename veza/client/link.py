@@ -7,7 +7,6 @@ socket's business.
 
 import json
 import math
-import ssl
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
+from veza.client.dialing import dialled
 from veza.client.errors import (
     ApiError,
     AuthFailed,
@@ -25,7 +25,6 @@ from veza.client.errors import (
     Closed,
     ProtocolError,
     Unreachable,
-    reason_of,
 )
 from veza.client.frames import Frame, Welcome, decode
 
@@ -174,20 +173,10 @@ async def open_link(url: str, token: str, verify: Any = True) -> AsyncIterator[L
 
 
 async def _connected(url: str, verify: Any) -> trio.abc.Stream:
-    parts = urlsplit(url)
-    host, secure = parts.hostname or "", parts.scheme == "wss"
-    port = parts.port or (443 if secure else 80)
     try:
-        with trio.fail_after(HANDSHAKE_TIMEOUT):
-            if not secure:
-                return await trio.open_tcp_stream(host, port)
-            stream = await trio.open_ssl_over_tcp_stream(
-                host, port, ssl_context=_tls(verify), https_compatible=True
-            )
-            await stream.do_handshake()
-            return stream
-    except (OSError, trio.TooSlowError, trio.BrokenResourceError) as error:
-        raise Lost(Unreachable(f"{parts.netloc} cannot be reached: {reason_of(error)}")) from None
+        return await dialled(url, verify)
+    except Unreachable as error:
+        raise Lost(error) from None
 
 
 async def _shaken_hands(nursery: trio.Nursery, stream: _Watched, url: str, token: str) -> WebSocketConnection:
@@ -284,15 +273,6 @@ def _refused(rejected: ConnectionRejected) -> Exception:
         return AuthFailed(401, code or "AUTH_FAILED", sentence, request_id=request_id)
     error = ApiError(status, code or f"HTTP_{status}", sentence, None, delay, request_id)
     return Lost(error, delay) if status == 429 or status >= 500 else error
-
-
-def _tls(verify: Any) -> ssl.SSLContext:
-    if isinstance(verify, ssl.SSLContext):
-        return verify
-    context = ssl.create_default_context()
-    if verify is False:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
 
 
 def seconds_left(token: str) -> float | None:
