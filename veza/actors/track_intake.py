@@ -1,0 +1,200 @@
+"""How a finished file becomes a track: uploads, resumable uploads and recordings all come through here.
+
+First the file is made durable and gets its final place, then one transaction stores the row and its processing job. So
+a row never lacks its file; a file whose row was never stored is found by `sweep` when nobody can be at work on it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Protocol
+
+import trio
+
+from veza import log
+from veza.db import tracks
+from veza.db.errors import DatabaseError, OutcomeUnknown
+from veza.db.pool import Database
+from veza.db.tracks import NewTrack, Track
+from veza.media.library import NAME, Library
+
+_log = log.get("tracks")
+
+NAME_BYTES: Final = 12  # of a public name: 96 random bits, 16 characters
+ORPHAN_AGE: Final = 3600.0  # seconds after which files without a row are nobody's
+_SWEEP_BATCH: Final = 500
+
+
+class Content(Protocol):
+    """What a file turned out to be: `veza.media.checking.Checked`, or what a recording knows of itself."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def extension(self) -> str: ...
+    @property
+    def content_type(self) -> str: ...
+    @property
+    def duration_ms(self) -> int | None: ...
+
+
+class Waking(Protocol):
+    """What of processing counts here."""
+
+    def wake(self) -> None:
+        """There is a new job; called after its commit."""
+        ...
+
+
+class TooManyTracks(Exception):
+    """This person has as many tracks as one may have; nothing was stored, and the file is gone."""
+
+
+async def take_in(
+    db: Database,
+    library: Library,
+    processing: Waking | None,
+    *,
+    owner_id: int,
+    path: Path,
+    checked: Content,
+    title: str,
+    artist: str | None = None,
+    album: str | None = None,
+    genre: str | None = None,
+    description: str | None = None,
+    tags: Iterable[str] = (),
+    is_public: bool = True,
+    filename: str | None = None,
+    stream_id: int | None = None,
+    most: int | None = None,
+) -> Track:
+    """Make a track of the file at `path`, which is moved and must lie on the library's file system.
+
+    Once begun it goes on to its end, cancelled or not. When an error leaves here, the file is gone; only where the
+    outcome of the commit is unknown it stays, for the row may be there.
+
+    Args:
+        title, artist, …: checked already; they fit the schema.
+        most: tracks this person may have.
+
+    Raises:
+        TooManyTracks: he has `most`.
+        OSError: the file could not be made durable (ENOSPC among others).
+        DatabaseError: see `veza.db.errors`.
+    """
+    name = secrets.token_urlsafe(NAME_BYTES)
+    track: Track | None = None
+    with trio.CancelScope(shield=True):
+        try:
+            size = await trio.to_thread.run_sync(_place, library, path, name, checked.extension)
+            new = NewTrack(
+                owner_id=owner_id,
+                name=name,
+                title=title,
+                artist=artist,
+                album=album,
+                genre=genre,
+                description=description,
+                tags=tuple(tags),
+                is_public=is_public,
+                kind=checked.kind,
+                filename=filename,
+                extension=checked.extension,
+                content_type=checked.content_type,
+                size=size,
+                duration_ms=checked.duration_ms,
+                stream_id=stream_id,
+            )
+            track = await db.write(tracks.create, new, most)
+        except OutcomeUnknown:
+            raise
+        except BaseException:
+            await trio.to_thread.run_sync(_discard, library, path, name)
+            raise
+        if track is None:
+            await trio.to_thread.run_sync(_discard, library, path, name)
+    if track is None:
+        raise TooManyTracks
+    if processing is not None:
+        processing.wake()
+    _log.info("track", track_id=track.id, owner_id=owner_id, kind=track.kind, size=track.size)
+    return track
+
+
+async def sweep(db: Database, library: Library, older_than: float = ORPHAN_AGE) -> int:
+    """Remove the files of tracks that no row names: of accounts deleted, of commits that never were. How many went.
+
+    Args:
+        older_than: seconds for which nobody must have touched them; younger ones may be about to get their row.
+
+    Raises:
+        DatabaseError: the database cannot be asked; nothing is removed then.
+    """
+    gone = 0
+    names = await trio.to_thread.run_sync(_old_names, library, older_than)
+    for start in range(0, len(names), _SWEEP_BATCH):
+        batch = names[start : start + _SWEEP_BATCH]
+        known = await db.read(tracks.known_names, batch)
+        for name in batch:
+            if name not in known:
+                await trio.to_thread.run_sync(library.remove_track, name)
+                gone += 1
+    return gone
+
+
+async def keep_swept(db: Database, library: Library, every: float = 6 * ORPHAN_AGE) -> None:
+    """`sweep` now, and again and again. Never ends; cancel it."""
+    while True:
+        try:
+            gone = await sweep(db, library)
+        except DatabaseError as error:
+            _log.warning("track files not swept", reason=type(error).__name__)
+        else:
+            if gone:
+                _log.info("track files without a track removed", tracks=gone)
+        await trio.sleep(every)
+
+
+def _place(library: Library, path: Path, name: str, extension: str) -> int:
+    """Make the file durable and give it its final name; its size."""
+    target = library.original(name, extension)
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(file)
+        size = os.fstat(file).st_size
+    finally:
+        os.close(file)
+    target.parent.mkdir(mode=0o700)
+    path.rename(target)
+    for directory in (target.parent, library.tracks):
+        _sync_directory(directory)
+    return size
+
+
+def _sync_directory(directory: Path) -> None:
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _discard(library: Library, path: Path, name: str) -> None:
+    library.remove_track(name)
+    path.unlink(missing_ok=True)
+
+
+def _old_names(library: Library, older_than: float) -> list[str]:
+    found = []
+    newest = time.time() - older_than
+    with os.scandir(library.tracks) as entries:
+        for entry in entries:
+            ours = NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+            if ours and entry.stat(follow_symlinks=False).st_mtime < newest:
+                found.append(entry.name)
+    return found
