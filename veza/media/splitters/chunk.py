@@ -1,0 +1,59 @@
+"""What every container splitter yields, and what it promises.
+
+A live source is a river of bytes. A splitter cuts it where a container allows it to be cut, and says of every piece
+whether somebody may begin to listen there and what that listener has to be given first. It does nothing else: no I/O,
+no clock, no decoding.
+
+What all of them promise, whatever the bytes are:
+
+- The same bytes give the same chunks, however they are divided among calls of `feed`.
+- All chunks put together are the input without its garbage, in order: a listener who was there before a container
+  starts anew (chained Ogg, another EBML header) needs nothing but the chunks, one after the other.
+- `header` + the data from any key chunk on is a stream that decodes.
+- `feed` never raises and never waits for ever; what it keeps is bounded (each splitter's file names the bound).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """A piece of the stream that is passed on whole. Immutable: the ring, the listeners and the recording share it."""
+
+    data: bytes
+    key: bool
+    """A listener may start here, after `header`."""
+    duration: float | None = None
+    """Seconds of sound or picture, where the container tells; the sum over all chunks is the time that passed."""
+    header: bytes = b""
+    """What a listener who starts at this chunk is given first. One object for all chunks that have the same, so that
+    `is` tells whether the container started anew between two chunks."""
+
+
+class Splitter(Protocol):
+    """Cuts one container. Holds the state of one source connection: a source that comes back gets a new one."""
+
+    content_type: str
+    """Media type of what it yields, such as `audio/mpeg`; it may become more precise once the header is known."""
+
+    header: bytes
+    """The newest header: what a listener needs before the key chunks that come now. Its own bytes are chunks as well
+    (`key` false), so nobody who is there already has to be given it."""
+
+    skipped: int
+    """Bytes of garbage so far."""
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        """Take bytes as they came; return the chunks that are whole now. Never raises for what the bytes are."""
+        ...
+
+
+class Unsupported(Exception):
+    """These bytes are no stream that we can broadcast. `reason` is a sentence for the person who sends them."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
