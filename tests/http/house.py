@@ -21,7 +21,7 @@ from trio_websocket import ConnectionClosed
 
 from veza.config import Settings
 from veza.http import door
-from veza.http.media import MediaRoutes, folder
+from veza.http.media import MediaRooms, MediaRoutes, folder
 from veza.http.refusal import Refused
 from veza.http.rfc6455 import text_frame
 
@@ -261,7 +261,7 @@ async def open_house(
                 config,
                 asgi_app=make_app(house),
                 sockets={"/ws/chat": house.chat},
-                media=MediaRoutes(config, shelves),
+                media=MediaRooms(MediaRoutes(config, shelves)),
                 body_limit=limit,
                 listeners=listeners,
             )

@@ -22,6 +22,7 @@ from trio.lowlevel import checkpoint
 
 from veza.config import Settings
 from veza.http.asgi import Visit
+from veza.http.door import Media
 from veza.http.head import Head
 from veza.http.letterhead import Letterhead
 from veza.http.ranges import Selection, http_date, select
@@ -250,6 +251,23 @@ class MediaRoutes:
                 raise Disconnected  # the file became shorter than what was promised
             offset += sent
             await checkpoint()
+
+
+class MediaRooms:
+    """Several rooms as one: the first that claims a request answers it."""
+
+    def __init__(self, *rooms: Media) -> None:
+        self._rooms = rooms
+
+    def claims(self, head: Head) -> bool:
+        return any(room.claims(head) for room in self._rooms)
+
+    async def answer(self, wire: Wire, head: Head, visit: Visit) -> bool:
+        """Raises Refused, Disconnected, as the room does; 404 where none claims it."""
+        for room in self._rooms:
+            if room.claims(head):
+                return await room.answer(wire, head, visit)
+        raise Refused(404)
 
 
 def _headers(
