@@ -200,6 +200,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     playlists_owned_max: Annotated[Count, "playlists one person may own"] = 200
     playlist_items_max: Annotated[Count, "tracks of one playlist"] = 1_000
     image_limit: Annotated[Size, "largest avatar image, then 413"] = 2 * MiB
+    follows_max: Annotated[Count, "people one person may follow"] = 5_000
+    blocks_max: Annotated[Count, "people one person may block"] = 5_000
 
     # Live streams
     streams_owned_max: Annotated[Count, "streams one person may have that have not ended"] = 20
