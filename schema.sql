@@ -448,7 +448,9 @@ CREATE TABLE streams (
 );
 CREATE UNIQUE INDEX streams_slug ON streams (slug);
 CREATE INDEX streams_owner ON streams (owner_id, id DESC);
-CREATE INDEX streams_public ON streams (state, id DESC) WHERE visibility = 'public';
+-- The very order lists have: those on air first, then the newest.
+CREATE INDEX streams_public ON streams ((state IN ('live', 'interrupted')) DESC, id DESC) WHERE visibility = 'public';
+CREATE INDEX streams_title_trgm ON streams USING gin (lower(title) gin_trgm_ops) WHERE visibility = 'public';
 CREATE INDEX streams_room ON streams (room_id);
 CREATE INDEX streams_on_air ON streams (id) WHERE state IN ('live', 'interrupted');
 CREATE INDEX streams_feed ON streams (owner_id, started_at DESC)

@@ -205,6 +205,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # Live streams
     streams_owned_max: Annotated[Count, "streams one person may have that have not ended"] = 20
+    streams_kept_max: Annotated[
+        Count, "streams one person may have in all, those that have ended included"
+    ] = 1_000
     stream_ring_seconds: Annotated[Duration, "how far back a stream is kept in memory for its listeners"] = (
         30.0
     )

@@ -85,7 +85,8 @@ def plan(room: Changing, wish: Wish | Enrollment) -> Change:
     person = wish.person
     if room.room is None:
         raise room_not_found()
-    if room.room.kind != "public" and person.user_id not in room.roster.members:
+    house = isinstance(wish, Update | Remove) and wish.house
+    if room.room.kind != "public" and person.user_id not in room.roster.members and not house:
         raise room_not_found()
     match wish:
         case Edit(id=id, content=text):
@@ -162,14 +163,15 @@ def _moderation(room: Changing, wish: Wish) -> Change:
             roster.below(person, target)
             return Change(rooms_db.set_role, (target, role), _role_set)
         case Update(name=name, description=description, is_private=private, slow_mode_s=slow):
-            roster.need(
-                person, rules.OWNER if name or private is not None else rules.MODERATOR, "change this"
-            )
+            if not wish.house:
+                level = rules.OWNER if name or private is not None else rules.MODERATOR
+                roster.need(person, level, "change this")
             visibility = None if private is None else "private" if private else "public"
             stored = rules.room_name(name) if name is not None else None
             return Change(rooms_db.update, (stored, description, visibility, slow), _updated)
         case Remove():
-            roster.need(person, rules.OWNER, "delete it")
+            if not wish.house:
+                roster.need(person, rules.OWNER, "delete it")
             return Change(rooms_db.remove, (), _removed)
     raise TypeError(f"no plan for {type(wish).__name__}")
 

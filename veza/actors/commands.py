@@ -123,16 +123,20 @@ class Lift(Wish, frozen=True, kw_only=True):
 
 
 class Update(Wish, frozen=True, kw_only=True):
-    """Change what is not None."""
+    """Change what is not None. `house`: the program wishes it, for what the room belongs to (a live stream); then
+    nobody's role is asked for."""
 
     name: str | None = None
     description: str | None = None
     is_private: bool | None = None
     slow_mode_s: int | None = None
+    house: bool = False
 
 
 class Remove(Wish, frozen=True, kw_only=True):
-    """Delete the room with all that was said in it."""
+    """Delete the room with all that was said in it. `house` as in Update."""
+
+    house: bool = False
 
 
 class Describe(Wish, frozen=True, kw_only=True):

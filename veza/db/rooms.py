@@ -103,10 +103,15 @@ async def create(conn: Any, owner_id: int, kind: str, name: str, description: st
 async def create_within(
     conn: Any, most: int, owner_id: int, kind: str, name: str, description: str | None
 ) -> Room | None:
-    """`create`, but None where the owner has `most` rooms already. His row is held, so that rooms count in turn."""
+    """`create`, but None where the owner has `most` rooms already, not counting those of his streams.
+
+    His row is held, so that rooms count in turn.
+    """
     await conn.execute("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE", owner_id)
     owned = await conn.fetchval(
-        "SELECT count(*) FROM room_members WHERE user_id = $1 AND role = 'owner'", owner_id
+        "SELECT count(*) FROM room_members m WHERE m.user_id = $1 AND m.role = 'owner'"
+        " AND NOT EXISTS (SELECT FROM streams s WHERE s.room_id = m.room_id)",
+        owner_id,
     )
     return None if owned >= most else await create(conn, owner_id, kind, name, description)
 
