@@ -9,7 +9,7 @@ What all of them promise, whatever the bytes are:
 - The same bytes give the same chunks, however they are divided among calls of `feed`.
 - All chunks put together are the input without its garbage, in order: a listener who was there before a container
   starts anew (chained Ogg, another EBML header) needs nothing but the chunks, one after the other.
-- `header` + the data from any key chunk on is a stream that decodes.
+- The `header` of any key chunk + the data from that chunk on is a stream that decodes.
 - `feed` never raises and never waits for ever; what it keeps is bounded (each splitter's file names the bound).
 """
 
@@ -25,12 +25,13 @@ class Chunk(msgspec.Struct, frozen=True):
 
     data: bytes
     key: bool
-    """A listener may start here, after `header`."""
+    """A listener may start here, and is given `header` first."""
     duration: float | None = None
     """Seconds of sound or picture, where the container tells; the sum over all chunks is the time that passed."""
     header: bytes = b""
-    """What a listener who starts at this chunk is given first. One object for all chunks that have the same, so that
-    `is` tells whether the container started anew between two chunks."""
+    """What a listener who starts at this chunk is given first; only key chunks have one. It belongs to the chunk: an
+    older one may need another (chained Ogg), and WebM opens a cluster in it. Chunks that have the same share one
+    object, so keeping it costs nothing."""
 
 
 class Splitter(Protocol):
@@ -40,8 +41,9 @@ class Splitter(Protocol):
     """Media type of what it yields, such as `audio/mpeg`; it may become more precise once the header is known."""
 
     header: bytes
-    """The newest header: what a listener needs before the key chunks that come now. Its own bytes are chunks as well
-    (`key` false), so nobody who is there already has to be given it."""
+    """What the container began with, once it is known: tells whether there is anything to listen to yet, and of what
+    kind. Its bytes are chunks as well (`key` false), so nobody who is there already has to be given it. What a
+    listener is given who begins at a chunk is that chunk's own `header`."""
 
     skipped: int
     """Bytes of garbage so far."""
