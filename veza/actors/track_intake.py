@@ -1,17 +1,22 @@
 """How a finished file becomes a track: uploads, resumable uploads and recordings all come through here.
 
-First the file is made durable and gets its final place, then one transaction stores the row and its processing job. So
-a row never lacks its file; a file whose row was never stored is found by `sweep` when nobody can be at work on it.
+First the file is made durable and gets its final place, then one transaction stores the row and its processing job, and
+only then does its first name go. So a row never lacks its file, whoever brought it still has it when anything fails, and
+files whose row was never stored are found by `sweep` once nobody can be at work on them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import secrets
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
+from uuid import UUID
 
 import trio
 
@@ -27,6 +32,8 @@ _log = log.get("tracks")
 NAME_BYTES: Final = 12  # of a public name: 96 random bits, 16 characters
 ORPHAN_AGE: Final = 3600.0  # seconds after which files without a row are nobody's
 _SWEEP_BATCH: Final = 500
+# File systems without hard links (some network and FAT ones) say it so; there the file is renamed, and back if need be.
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 class Content(Protocol):
@@ -51,7 +58,7 @@ class Waking(Protocol):
 
 
 class TooManyTracks(Exception):
-    """This person has as many tracks as one may have; nothing was stored, and the file is gone."""
+    """This person has as many tracks as one may have; nothing was stored."""
 
 
 async def take_in(
@@ -72,15 +79,17 @@ async def take_in(
     filename: str | None = None,
     stream_id: int | None = None,
     most: int | None = None,
+    upload_id: UUID | None = None,
 ) -> Track:
-    """Make a track of the file at `path`, which is moved and must lie on the library's file system.
+    """Make a track of the file at `path`, which is moved; it must lie on the library's file system.
 
-    Once begun it goes on to its end, cancelled or not. When an error leaves here, the file is gone; only where the
-    outcome of the commit is unknown it stays, for the row may be there.
+    Once begun it goes on to its end, cancelled or not. When an error leaves here, the file is still at `path`; after
+    OutcomeUnknown the track may exist all the same.
 
     Args:
         title, artist, …: checked already; they fit the schema.
         most: tracks this person may have.
+        upload_id: the resumable upload that ends here; the same transaction says what became of it.
 
     Raises:
         TooManyTracks: he has `most`.
@@ -110,14 +119,16 @@ async def take_in(
                 duration_ms=checked.duration_ms,
                 stream_id=stream_id,
             )
-            track = await db.write(tracks.create, new, most)
+            track = await db.write(tracks.create, new, most, upload_id)
         except OutcomeUnknown:
             raise
         except BaseException:
-            await trio.to_thread.run_sync(_discard, library, path, name)
+            await trio.to_thread.run_sync(_take_back, library, path, name, checked.extension)
             raise
         if track is None:
-            await trio.to_thread.run_sync(_discard, library, path, name)
+            await trio.to_thread.run_sync(_take_back, library, path, name, checked.extension)
+        else:
+            await trio.to_thread.run_sync(partial(path.unlink, missing_ok=True))
     if track is None:
         raise TooManyTracks
     if processing is not None:
@@ -161,7 +172,7 @@ async def keep_swept(db: Database, library: Library, every: float = 6 * ORPHAN_A
 
 
 def _place(library: Library, path: Path, name: str, extension: str) -> int:
-    """Make the file durable and give it its final name; its size."""
+    """Make the file durable and give it its final name beside the one it has; its size."""
     target = library.original(name, extension)
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
@@ -170,10 +181,23 @@ def _place(library: Library, path: Path, name: str, extension: str) -> int:
     finally:
         os.close(file)
     target.parent.mkdir(mode=0o700)
-    path.rename(target)
+    try:
+        target.hardlink_to(path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        path.rename(target)
     for directory in (target.parent, library.tracks):
         _sync_directory(directory)
     return size
+
+
+def _take_back(library: Library, path: Path, name: str, extension: str) -> None:
+    """Undo `_place`, as far as it came."""
+    if not path.exists():
+        with contextlib.suppress(FileNotFoundError):
+            library.original(name, extension).rename(path)
+    library.remove_track(name)
 
 
 def _sync_directory(directory: Path) -> None:
@@ -182,11 +206,6 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
-
-
-def _discard(library: Library, path: Path, name: str) -> None:
-    library.remove_track(name)
-    path.unlink(missing_ok=True)
 
 
 def _old_names(library: Library, older_than: float) -> list[str]:

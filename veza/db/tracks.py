@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -132,10 +133,15 @@ class TrackChange(msgspec.Struct, frozen=True):
     is_public: bool | None = None
 
 
-async def create(conn: Any, new: NewTrack, most: int | None = None) -> Track | None:
+async def create(
+    conn: Any, new: NewTrack, most: int | None = None, upload_id: UUID | None = None
+) -> Track | None:
     """A new track, and the job that processes it; None where its owner has `most` already.
 
     The owner's row is held, so that tracks of one person count in turn.
+
+    Args:
+        upload_id: the resumable upload it was; remembers the track from now on.
     """
     if most is not None:
         await conn.execute("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE", new.owner_id)
@@ -163,6 +169,8 @@ async def create(conn: Any, new: NewTrack, most: int | None = None) -> Track | N
         new.stream_id,
     )
     await conn.execute("INSERT INTO media_jobs (track_id) VALUES ($1)", track_id)
+    if upload_id is not None:
+        await conn.execute("UPDATE uploads SET track_id = $2 WHERE id = $1", upload_id, track_id)
     return await visible(conn, track_id, new.owner_id)
 
 
