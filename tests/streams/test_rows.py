@@ -178,8 +178,9 @@ async def test_recordings_wait_for_the_end_and_become_one_track(db: Database, ma
         return made
 
     track_id = await db.write(track)
-    assert await db.write(streams_db.recording_kept, first, track_id)
-    assert not await db.write(streams_db.recording_kept, first, track_id), "one track, not two"
+    await db.write(streams_db.recording_kept, first, track_id)
+    with pytest.raises(streams_db.AlreadyKept):
+        await db.write(streams_db.recording_kept, first, track_id)
     await db.write(streams_db.recording_dropped, second)
     await db.write(streams_db.recording_dropped, first)  # it is a track: there is nothing to drop
     assert await db.read(streams_db.recordings_to_keep, stream.id) == []

@@ -1,8 +1,8 @@
 """How a finished file becomes a track: uploads, resumable uploads and recordings all come through here.
 
 First the file is made durable and gets its final place, then one transaction stores the row and its processing job, and
-only then does its first name go. So a row never lacks its file, whoever brought it still has it when anything fails, and
-files whose row was never stored are found by `sweep` once nobody can be at work on them.
+only then does its first name go. So a row never lacks its file, whoever brought it has it still when anything fails,
+and files whose row was never stored are found by `sweep` once nobody can be at work on them.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ async def take_in(
     stream_id: int | None = None,
     most: int | None = None,
     upload_id: UUID | None = None,
+    recording_id: int | None = None,
 ) -> Track:
     """Make a track of the file at `path`, which is moved; it must lie on the library's file system.
 
@@ -90,9 +91,11 @@ async def take_in(
         title, artist, …: checked already; they fit the schema.
         most: tracks this person may have.
         upload_id: the resumable upload that ends here; the same transaction says what became of it.
+        recording_id: the recording of a stream that this is; likewise.
 
     Raises:
         TooManyTracks: he has `most`.
+        AlreadyKept: the recording is a track already, or gone.
         OSError: the file could not be made durable (ENOSPC among others).
         DatabaseError: see `veza.db.errors`.
     """
@@ -119,7 +122,7 @@ async def take_in(
                 duration_ms=checked.duration_ms,
                 stream_id=stream_id,
             )
-            track = await db.write(tracks.create, new, most, upload_id)
+            track = await db.write(tracks.create, new, most, upload_id, recording_id)
         except OutcomeUnknown:
             raise
         except BaseException:

@@ -86,9 +86,10 @@ class Recording(msgspec.Struct, frozen=True):
     started_at: datetime
     closed_at: datetime | None
     owner_id: int
+    username: str
     title: str
-    category: str
     public: bool
+    part: int  # counts a stream's recordings from 1
 
 
 class TooMany(Exception):
@@ -99,6 +100,13 @@ class TooMany(Exception):
         self.kept = kept  # counted with the ended ones
 
 
+class AlreadyKept(Exception):
+    """The recording is a track already, or gone: whoever makes a track of it must not."""
+
+    def __init__(self) -> None:
+        super().__init__("this recording is no longer to be kept")
+
+
 COLUMNS: Final = """s.id, s.slug, s.title, s.description, s.category, s.visibility, s.record, s.state, s.owner_id,
     u.username, u.avatar, s.room_id, s.content_type, s.song, s.started_at, s.ended_at, s.peak_listeners,
     s.listener_count, s.listened_s, s.bytes_in, s.created_at, s.updated_at"""
@@ -106,8 +114,9 @@ _MOUNT: Final = """SELECT s.id, s.slug, s.owner_id, s.title, s.description, s.ca
     s.key_hash, s.state, s.room_id, NOT u.is_active OR coalesce(u.banned_until > now(), false)
     FROM streams s JOIN users u ON u.id = s.owner_id"""
 _RECORDING: Final = """SELECT r.id, r.stream_id, r.filename, r.content_type, r.started_at, r.closed_at, s.owner_id,
-    s.title, s.category, s.visibility = 'public'
-    FROM stream_recordings r JOIN streams s ON s.id = r.stream_id"""
+    u.username, s.title, s.visibility = 'public',
+    (SELECT count(*) FROM stream_recordings p WHERE p.stream_id = r.stream_id AND p.id <= r.id)
+    FROM stream_recordings r JOIN streams s ON s.id = r.stream_id JOIN users u ON u.id = s.owner_id"""
 
 
 # What owners do ----------------------------------------------------------------------------------
@@ -181,6 +190,19 @@ def room_name(slug: str) -> str:
 async def by_id(conn: Any, stream_id: int) -> Stream | None:
     row = await conn.fetchrow(
         f"SELECT {COLUMNS} FROM streams s JOIN users u ON u.id = s.owner_id WHERE s.id = $1", stream_id
+    )
+    return Stream(*row) if row else None
+
+
+async def visible(conn: Any, stream: int | str, reader_id: int | None) -> Stream | None:
+    """The stream of an id or a slug, if it exists for this reader: it is his own; or public; or unlisted, asked for by
+    its slug (ids can be counted through, links cannot); and its owner's account is active."""
+    key, open_to = ("id", "('public')") if isinstance(stream, int) else ("slug", "('public', 'unlisted')")
+    row = await conn.fetchrow(
+        f"""SELECT {COLUMNS} FROM streams s JOIN users u ON u.id = s.owner_id
+            WHERE s.{key} = $2 AND (s.owner_id = $1 OR (s.visibility IN {open_to} AND u.is_active))""",
+        reader_id,
+        stream,
     )
     return Stream(*row) if row else None
 
@@ -361,15 +383,28 @@ async def unfinished_recordings(conn: Any, after: int = 0, limit: int = 100) -> 
     return [Recording(*row) for row in rows]
 
 
-async def recording_kept(conn: Any, recording_id: int, track_id: int) -> bool:
-    """The recording is this track now: for the transaction that makes the track. False: it was one already."""
+async def recording_kept(conn: Any, recording_id: int, track_id: int) -> None:
+    """The recording is this track now: for the transaction that makes the track, which fails with it.
+
+    Raises:
+        AlreadyKept: it is a track already, or gone.
+    """
     done = await conn.execute(
         "UPDATE stream_recordings SET track_id = $2, closed_at = coalesce(closed_at, now())"
         " WHERE id = $1 AND track_id IS NULL",
         recording_id,
         track_id,
     )
-    return bool(done != "UPDATE 0")
+    if done == "UPDATE 0":
+        raise AlreadyKept
+
+
+async def waiting_files(conn: Any, stream_id: int) -> set[str]:
+    """The names of the files of a stream's recordings that are no tracks yet, whatever its state."""
+    rows = await conn.fetch(
+        "SELECT filename FROM stream_recordings WHERE stream_id = $1 AND track_id IS NULL", stream_id
+    )
+    return {row[0] for row in rows}
 
 
 async def recording_dropped(conn: Any, recording_id: int) -> None:

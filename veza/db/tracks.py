@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from veza.db import streams
 from veza.db.audit import Act, record
 
 
@@ -134,7 +135,11 @@ class TrackChange(msgspec.Struct, frozen=True):
 
 
 async def create(
-    conn: Any, new: NewTrack, most: int | None = None, upload_id: UUID | None = None
+    conn: Any,
+    new: NewTrack,
+    most: int | None = None,
+    upload_id: UUID | None = None,
+    recording_id: int | None = None,
 ) -> Track | None:
     """A new track, and the job that processes it; None where its owner has `most` already.
 
@@ -142,6 +147,10 @@ async def create(
 
     Args:
         upload_id: the resumable upload it was; remembers the track from now on.
+        recording_id: the stream's recording it was; likewise.
+
+    Raises:
+        AlreadyKept: the recording is a track already, or gone.
     """
     if most is not None:
         await conn.execute("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE", new.owner_id)
@@ -171,6 +180,8 @@ async def create(
     await conn.execute("INSERT INTO media_jobs (track_id) VALUES ($1)", track_id)
     if upload_id is not None:
         await conn.execute("UPDATE uploads SET track_id = $2 WHERE id = $1", upload_id, track_id)
+    if recording_id is not None:
+        await streams.recording_kept(conn, recording_id, track_id)
     return await visible(conn, track_id, new.owner_id)
 
 
