@@ -6,7 +6,7 @@ import trio
 
 from tests.chat.client import Client, Frame
 from tests.chat.conftest import Build, House
-from veza.actors.commands import Blocked
+from veza.db import follows
 
 
 async def test_a_letter_reaches_every_connection_of_both_people(house: House) -> None:
@@ -120,8 +120,9 @@ async def test_blocking_ends_writing_both_ways_at_once(house: House) -> None:
     a, b = await house.connect(ann), await house.connect(bob)
     ack = await a.write(bob.id, "before")
     await b.expect("direct_message")
-    await house.sql("INSERT INTO blocks (blocker_id, blocked_id) VALUES ($1, $2) RETURNING 1", bob.id, ann.id)
-    house.app.core.rooms.ref(ack["room_id"]).answer(Blocked(bob.id, ann.id, True))
+    rooms = house.app.core.rooms
+    await house.db.write(follows.block, bob.id, ann.id, 10)
+    await rooms.blocks_changed(ann.id, bob.id)
     await a.refused("BLOCKED", "direct_message", to_user_id=bob.id, content="x")
     await b.refused("BLOCKED", "direct_message", to_user_id=ann.id, content="x")
     await a.refused("BLOCKED", "edit_message", id=ack["id"], content="x")
@@ -130,7 +131,8 @@ async def test_blocking_ends_writing_both_ways_at_once(house: House) -> None:
     # A restarted room knows it from the database.
     house.app.core.system.restart(f"rooms/{ack['room_id']}")
     await a.refused("BLOCKED", "direct_message", to_user_id=bob.id, content="x")
-    house.app.core.rooms.ref(ack["room_id"]).answer(Blocked(bob.id, ann.id, False))
+    await house.db.write(follows.unblock, bob.id, ann.id)
+    await rooms.blocks_changed(bob.id, ann.id)
     await a.write(bob.id, "after")
     await b.expect("direct_message", content="after")
     assert [f["content"] for f in b.seen("direct_message")] == ["before", "after"]

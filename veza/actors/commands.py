@@ -176,12 +176,8 @@ class Renamed(msgspec.Struct, frozen=True):
     username: str
 
 
-class Blocked(msgspec.Struct, frozen=True):
-    """One of a conversation's two people blocks the other, or no longer does."""
-
-    blocker_id: int
-    blocked_id: int
-    on: bool
+class BlocksChanged(msgspec.Struct, frozen=True):
+    """One of a conversation's two people blocks the other, or no longer does: read it. Answered when that is done."""
 
 
 class Expelled(msgspec.Struct, frozen=True):

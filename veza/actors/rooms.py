@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 from veza.actors.carried import Carried
-from veza.actors.commands import Renamed, Say, Settle
+from veza.actors.commands import BlocksChanged, Renamed, Say, Settle
 from veza.actors.errors import (
     INVALID_FORMAT,
     UNAVAILABLE,
@@ -182,6 +182,14 @@ class Rooms:
         for room_id, room in self._shown.items():
             if room.concerns(user_id) and (ref := self._supervisor.get(room_id)) is not None:
                 ref.answer(Renamed(user_id, username))
+
+    async def blocks_changed(self, one: int, other: int) -> None:
+        """One of the two blocks the other, or no longer does (committed). Returns once a running conversation of theirs
+        acts on it, or where there is none; raises nothing: one that starts later reads it anyway."""
+        with contextlib.suppress(ActorError, Refused):
+            room_id = await self.conversation(one, other)
+            if room_id is not None and (running := self._supervisor.get(room_id)) is not None:
+                await running.ask(BlocksChanged())
 
     def show(self, room: RoomBase) -> None:
         """The room begins to run (again); it has not loaded yet."""

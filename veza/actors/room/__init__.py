@@ -2,6 +2,7 @@
 
 base        the state, and how the room speaks of itself
 signs       typing, read marks
+blocking    between two people: who has blocked whom
 attendance  who is here: subscribing, leaving, being seen
 resuming    letting a connection in, with what it missed
 posting     a message's way: check, ledger, delivery

@@ -12,7 +12,7 @@ from typing import Any
 
 from veza.actors.carried import Carried, Resume
 from veza.actors.commands import (
-    Blocked,
+    BlocksChanged,
     Describe,
     Enroll,
     Expelled,
@@ -44,12 +44,14 @@ from veza.actors.room.base import TRY_AGAIN
 from veza.actors.room.changing import Changing
 from veza.actors.room.notes import (
     AnnounceOnline,
+    BlocksRead,
     Changed,
     FillAgain,
     Filled,
     Flush,
     GoOn,
     LoadAgain,
+    ReadBlocksAgain,
     Replayed,
     Saved,
     SaveReads,
@@ -323,8 +325,12 @@ class RoomActor(Changing):
                 self.roster.rename(user_id, username)
                 if user_id in self.online:
                     self.online[user_id] = username
-            case Blocked(blocker_id=blocker, blocked_id=blocked, on=on):
-                (self.blocks.add if on else self.blocks.discard)((blocker, blocked))
+            case BlocksChanged():
+                self._blocks_changed()
+            case BlocksRead(outcome=outcome):
+                self._blocks_read(outcome)
+            case ReadBlocksAgain():
+                self._read_blocks_again()
             case Expelled(user_id=user_id):
                 await self.expel(user_id, None)
                 self.roster.drop(user_id)

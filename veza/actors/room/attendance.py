@@ -16,13 +16,13 @@ from veza.actors.errors import (
 from veza.actors.frames import frame
 from veza.actors.ports import Connection
 from veza.actors.presence import Entered, Exited
+from veza.actors.room.blocking import Blocking
 from veza.actors.room.notes import (
     AnnounceOnline,
 )
-from veza.actors.room.signs import Signs
 
 
-class Attendance(Signs):
+class Attendance(Blocking):
     """A person is here while a visible connection of theirs is subscribed."""
 
     async def _enter(self, connection: Connection) -> None:

@@ -66,6 +66,16 @@ class Changed(msgspec.Struct, frozen=True):
     outcome: Outcome[Any]
 
 
+class BlocksRead(msgspec.Struct, frozen=True):
+    """Who of a conversation's two people has blocked the other."""
+
+    outcome: Outcome[list[tuple[int, int]]]
+
+
+class ReadBlocksAgain(msgspec.Struct, frozen=True):
+    """Try again to read that."""
+
+
 class Saved(msgspec.Struct, frozen=True):
     marks: dict[int, int]
     outcome: Outcome[None]

@@ -57,7 +57,8 @@ class Signs(RoomBase):
         # A mark that came by REST has no connection; somebody who is here and not shown is invisible.
         invisible = member.user_id in self._connections and member.user_id not in self.online
         invisible |= wish.connection is not None and wish.connection.invisible
-        if self.member_count <= self.settings.room_receipts_limit and not invisible:
+        # Nothing passes between two people of whom one has blocked the other: this would.
+        if self.member_count <= self.settings.room_receipts_limit and not invisible and not self.blocks:
             data = {**self.named(), "user_id": member.user_id, "seq": member.last_read_seq}
             self.fanout.add(frame("read_receipt", data))
 

@@ -23,13 +23,16 @@ from veza.http.api import openapi
 from veza.http.api.access import identify, rate_address
 from veza.http.api.admin import admin
 from veza.http.api.auth import auth
+from veza.http.api.comments import comments
 from veza.http.api.conversations import letters
 from veza.http.api.envelope import INTERNAL, ApiError, failure, rate_limited, translate
 from veza.http.api.invites import invites
 from veza.http.api.messages import chat_messages
 from veza.http.api.moderation import moderation
+from veza.http.api.playlists import playlists
 from veza.http.api.rooms import chat_rooms
 from veza.http.api.services import Services, services
+from veza.http.api.social import social
 from veza.http.api.system import system
 from veza.http.api.users import people
 
@@ -52,6 +55,9 @@ _CODES: Final[dict[int, tuple[str, str]]] = {
 TAGS: Final = [
     ("auth", "Accounts, logins, sessions"),
     ("users", "People"),
+    ("social", "Following, blocking, and what somebody has put here"),
+    ("comments", "Likes, reposts and timed comments of tracks"),
+    ("playlists", "Tracks in an order somebody chose"),
     ("rooms", "Rooms, coming and going"),
     ("invites", "Codes that let people into rooms"),
     ("moderation", "Members, roles, mutes and bans of a room"),
@@ -89,7 +95,19 @@ def create_app(services: Services) -> QuartTrio:
     app.after_request(_after)
     app.register_error_handler(Exception, _failed)
     openapi.provide(app, TAGS)
-    for blueprint in (auth, people, chat_rooms, invites, moderation, chat_messages, letters, admin):
+    for blueprint in (
+        auth,
+        people,
+        chat_rooms,
+        invites,
+        moderation,
+        chat_messages,
+        letters,
+        admin,
+        social,
+        comments,
+        playlists,
+    ):
         app.register_blueprint(blueprint, url_prefix=BASE + (blueprint.url_prefix or ""))
     app.register_blueprint(system)
     return app

@@ -8,7 +8,7 @@ from msgspec import UNSET, structs
 from quart import Blueprint, Response
 
 from veza.actors.registry import Identity
-from veza.db import sessions, users
+from veza.db import follows, sessions, users
 from veza.db.errors import Conflict, Unavailable
 from veza.http.api import letters
 from veza.http.api.access import rate_address, signed_in
@@ -125,11 +125,11 @@ async def everybody_else(identity: Identity, query: PeopleQuery) -> Response:
 
 @people.get("/<id:user_id>")
 @signed_in
-@answers(users.Profile)
+@answers(follows.Person)
 @fails(404)
 async def one_person(identity: Identity, user_id: int) -> Response:
-    """Somebody's public profile."""
-    profile = await services().db.read(users.profile, user_id)
+    """Somebody's public profile, with how many follow and are followed, and how one stands to each other."""
+    profile = await services().db.read(follows.person, user_id, identity.user_id)
     if profile is None:
         raise not_found("This person", "USER_NOT_FOUND")
     return ok(profile)
