@@ -8,6 +8,7 @@ from tests.api.conftest import Api
 from veza.db.pool import Database
 
 PUBLIC = {"id", "username", "first_name", "last_name", "bio", "avatar", "created_at"}
+TIES = {"follower_count", "following_count", "track_count", "is_following", "follows_me", "is_blocked"}
 
 
 async def test_one_s_own_profile(api: Api) -> None:
@@ -87,7 +88,7 @@ async def test_a_wrong_field_is_named_and_nothing_changes(api: Api) -> None:
 async def test_others_see_the_public_side_only(api: Api) -> None:
     nina, other = await api.person("nina"), await api.person("other")
     data = (await api.get(f"/users/{nina.id}", token=other.token)).data
-    assert set(data) == PUBLIC
+    assert set(data) == PUBLIC | TIES
     for path in ("/users", "/users/search?q=nin", "/users/except-me"):
         answer = await api.get(path, token=other.token)
         assert all(set(user) == PUBLIC for user in answer.data["users"]), path
