@@ -26,6 +26,7 @@ from veza.http.api.auth import auth
 from veza.http.api.comments import comments
 from veza.http.api.conversations import letters
 from veza.http.api.envelope import INTERNAL, ApiError, failure, rate_limited, translate
+from veza.http.api.feed import feed
 from veza.http.api.invites import invites
 from veza.http.api.messages import chat_messages
 from veza.http.api.moderation import moderation
@@ -58,6 +59,7 @@ TAGS: Final = [
     ("social", "Following, blocking, and what somebody has put here"),
     ("comments", "Likes, reposts and timed comments of tracks"),
     ("playlists", "Tracks in an order somebody chose"),
+    ("feed", "What is new from those one follows"),
     ("rooms", "Rooms, coming and going"),
     ("invites", "Codes that let people into rooms"),
     ("moderation", "Members, roles, mutes and bans of a room"),
@@ -107,6 +109,7 @@ def create_app(services: Services) -> QuartTrio:
         social,
         comments,
         playlists,
+        feed,
     ):
         app.register_blueprint(blueprint, url_prefix=BASE + (blueprint.url_prefix or ""))
     app.register_blueprint(system)
