@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
-from quart import Quart, Response, current_app
+from quart import Quart, current_app
 from quart_schema import Info, QuartSchema, Tag
 from quart_schema.openapi import HttpSecurityScheme, OpenAPIProvider
 from werkzeug.routing.rules import Rule
@@ -22,7 +22,7 @@ from veza import __version__
 from veza.http.api.envelope import ErrorAnswer, Meta
 from veza.http.api.schemas import components
 
-View = Callable[..., Awaitable[Response]]
+View = TypeVar("View", bound=Callable[..., Any])
 
 _NOTE: Final = "_veza_description"
 _PARAMETER: Final = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
@@ -34,11 +34,18 @@ _STATUS: Final[dict[int, str]] = {
     404: "Does not exist, or not for you",
     405: "Another method",
     409: "Conflicts with what is there",
+    410: "It was there, and has expired",
+    412: "Another version of the protocol",
     413: "Too large",
     415: "Not application/json",
     423: "The account is disabled",
     429: "Too many requests; see `Retry-After`",
     503: "Not just now; see `Retry-After`",
+    507: "No room on the disk",
+}
+_STATUS_OF_FILES: Final[dict[int, str]] = {
+    415: "Not what is expected here, or no audio or video: the reason is in `error`",
+    423: "Another request is at it",
 }
 
 
@@ -56,6 +63,11 @@ class Description:
     query: type[msgspec.Struct] | None = None
     fails: set[int] = field(default_factory=set)
     login: bool | None = False  # None: a token may be sent, and need not be
+    form: Any = None  # a struct: the fields of a multipart body
+    files: tuple[str, ...] = ()  # its parts that may be the file; one of them must be there
+    bytes_of: str | None = None  # content type of a body that is read as it comes
+    headers_in: dict[str, str] = field(default_factory=dict)  # name → what it says
+    headers_out: dict[str, str] = field(default_factory=dict)
 
 
 def describe(view: Any) -> Description:
@@ -96,18 +108,39 @@ def fails(*statuses: int) -> Callable[[View], View]:
     return decorator
 
 
+class Raw(Protocol):
+    """A handler beside the application, see `veza.http.rawasgi`."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def handler(self) -> Callable[..., Any]: ...
+    @property
+    def tag(self) -> str: ...
+
+
 class Provider(OpenAPIProvider):
     """quart-schema's walk over the routes, with components gathered for the whole document at once."""
 
+    raw: tuple[Raw, ...] = ()
+
     def schema(self) -> dict[str, Any]:
         models: list[Any] = [ErrorAnswer, Meta]
-        for rule in self.generate_rules():
-            note = describe(self._app.view_functions[rule.endpoint])
+        notes = [describe(self._app.view_functions[rule.endpoint]) for rule in self.generate_rules()]
+        for note in (*notes, *(describe(route.handler) for route in self.raw)):
             models += [
-                model for model in (note.data, note.body, note.beside, note.query) if model is not None
+                model
+                for model in (note.data, note.body, note.beside, note.query, note.form)
+                if model is not None
             ]
         self._schemas, self._components = components(models)
         document = super().schema()
+        for route in self.raw:
+            path = _PARAMETER.sub(r"{\1}", route.path)
+            operation = self._raw_operation(route, path)
+            document["paths"].setdefault(path, {})[route.method.lower()] = operation
         document["paths"] = {path: document["paths"][path] for path in sorted(document["paths"])}
         document["components"]["schemas"] = dict(sorted(self._components.items()))
         return document
@@ -124,11 +157,7 @@ class Provider(OpenAPIProvider):
             "parameters": [self.build_path_parameter(name, c) for name, c in rule._converters.items()],
             "responses": self._responses(note),
         }
-        if text := inspect.getdoc(view):
-            summary, _, description = text.partition("\n")
-            operation["summary"] = summary.rstrip(".")
-            if description.strip():
-                operation["description"] = description.strip()
+        _tell(operation, view)
         blueprint, _, _ = rule.endpoint.rpartition(".")
         if blueprint:
             operation["tags"] = [blueprint]
@@ -147,12 +176,55 @@ class Provider(OpenAPIProvider):
             methods[method.lower()] = {**operation, "operationId": operation_id}
         return {path: methods}, {}
 
-    def _responses(self, note: Description) -> dict[str, Any]:
+    def _raw_operation(self, route: Raw, path: str) -> dict[str, Any]:
+        note = describe(route.handler)
+        text = {"type": "string"}
+        parameters: list[dict[str, Any]] = [
+            {"name": name, "in": "path", "required": True, "schema": text}
+            for name in _PARAMETER.findall(route.path)
+        ]
+        parameters += [
+            {"name": name, "in": "header", "required": False, "description": says, "schema": text}
+            for name, says in note.headers_in.items()
+        ]
+        operation: dict[str, Any] = {
+            "parameters": parameters,
+            "responses": self._responses(note, _STATUS | _STATUS_OF_FILES),
+            "tags": [route.tag],
+            "security": [{"bearer": []}] if note.login else [],
+            "operationId": f"{route.method.lower()}{re.sub(r'[^a-zA-Z0-9]+', '_', path).rstrip('_')}",
+        }
+        _tell(operation, route.handler)
+        content: dict[str, Any] = {}
+        if note.files:
+            fields = self._components[self._schemas[note.form]["$ref"].rpartition("/")[2]]["properties"]
+            binary = {"type": "string", "contentMediaType": "application/octet-stream"}
+            content["multipart/form-data"] = {
+                "schema": {
+                    "type": "object",
+                    "properties": {**dict.fromkeys(note.files, binary), **fields},
+                    "anyOf": [{"required": [name]} for name in note.files],
+                }
+            }
+        if note.bytes_of is not None:
+            content[note.bytes_of] = {}
+        if content:
+            operation["requestBody"] = {"required": bool(note.files), "content": content}
+        return operation
+
+    def _responses(self, note: Description, says: Mapping[int, str] = _STATUS) -> dict[str, Any]:
         if note.content_type is not None:
             content: dict[str, Any] = {note.content_type: {}}
         else:
             content = {"application/json": {"schema": self._success(note)}}
+        if note.status == 204:
+            content = {}
         answers: dict[str, Any] = {str(note.status): {"description": "Success", "content": content}}
+        if note.headers_out:
+            answers[str(note.status)]["headers"] = {
+                name: {"description": text, "schema": {"type": "string"}}
+                for name, text in note.headers_out.items()
+            }
         statuses = set(note.fails)
         if note.content_type is None:
             statuses |= {429, 503}
@@ -164,7 +236,7 @@ class Provider(OpenAPIProvider):
             statuses.add(401)
         for status in sorted(statuses):
             answers[str(status)] = {
-                "description": _STATUS.get(status, "Failure"),
+                "description": says.get(status, "Failure"),
                 "content": {"application/json": {"schema": self._schemas[ErrorAnswer]}},
             }
         return answers
@@ -190,8 +262,17 @@ class Provider(OpenAPIProvider):
         ]
 
 
-def provide(app: Quart, tags: list[tuple[str, str]]) -> None:
-    """Make `document()` work for this application.
+def _tell(operation: dict[str, Any], view: Callable[..., Any]) -> None:
+    """Take summary and description from the docstring."""
+    if text := inspect.getdoc(view):
+        summary, _, description = text.partition("\n")
+        operation["summary"] = summary.rstrip(".")
+        if description.strip():
+            operation["description"] = description.strip()
+
+
+def provide(app: Quart, tags: list[tuple[str, str]], raw: Iterable[Raw] = ()) -> None:
+    """Make `document()` work for this application, and tell of the handlers `raw` beside it.
 
     quart-schema's extension is only configured, never installed: it would wrap every answer, and add pages that load
     scripts from elsewhere.
@@ -203,7 +284,8 @@ def provide(app: Quart, tags: list[tuple[str, str]]) -> None:
         tags=[Tag(name=name, description=text) for name, text in tags],
         security_schemes={"bearer": HttpSecurityScheme(scheme="bearer", bearer_format="JWT")},
     )
-    app.extensions["openapi"] = Provider(app, extension)
+    app.extensions["openapi"] = provider = Provider(app, extension)
+    provider.raw = tuple(raw)
 
 
 def document() -> bytes:
