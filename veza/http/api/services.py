@@ -20,6 +20,7 @@ from veza.config import Settings
 from veza.db.pool import Database
 from veza.http.api.metrics import Metrics
 from veza.mail import Mailer
+from veza.media.avatars import Avatars
 from veza.media.library import Library
 from veza.security.origins import Origins
 from veza.security.passwords import Passwords
@@ -45,6 +46,7 @@ class Services:
     mail_rates: Buckets
     logins: LoginGuard
     library: Library
+    avatars: Avatars
     signer: Signer
     system: Any = None  # the actors' System, for inspection
     rooms: Rooms | None = None
@@ -91,6 +93,7 @@ def assemble(
         ),
         logins=LoginGuard(settings.rate_login_per_minute, clock=clock),
         library=Library(settings.data),
+        avatars=Avatars(Library(settings.data).avatars),
         signer=Signer(settings.secret_key),
         system=system,
         **more,
