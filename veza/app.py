@@ -24,6 +24,8 @@ from veza.actors.ledger import Balance, Books, LedgerActor
 from veza.actors.people import PeopleActor, follow
 from veza.actors.presence import PresenceActor, Present, Statistics
 from veza.actors.rooms import Rooms
+from veza.actors.streams import Streams
+from veza.actors.track_intake import keep_swept
 from veza.config import Settings
 from veza.db import ledger as ledger_db
 from veza.db.embedded import run_embedded
@@ -33,13 +35,16 @@ from veza.db.migrate import migrate
 from veza.db.pool import Database, open_database
 from veza.errors import Problem
 from veza.http import door, pages
-from veza.http.api.app import create_app
+from veza.http.api.app import create_asgi
 from veza.http.api.metrics import Metrics
 from veza.http.api.services import Services, assemble
-from veza.http.media import MediaRoutes
+from veza.http.endpoint import Endpoints
+from veza.http.live_house import LiveHouse, hls_maker
+from veza.http.media import MediaRooms, MediaRoutes
 from veza.http.sockets.admin import AdminSockets
 from veza.http.sockets.chat import ChatSockets
 from veza.mail import open_mailer
+from veza.media.library import Library
 from veza.tidy import tidy
 
 _log = log.get("app")
@@ -128,6 +133,13 @@ async def open_server(
         stack.callback(db.hurry)  # the last of all: whoever has the database afterwards need not hurry
         core = await stack.enter_async_context(open_core(settings, db))
         mailer = await stack.enter_async_context(open_mailer(settings))
+        streams = Streams(
+            core.system,
+            db=db,
+            settings=settings,
+            library=Library(settings.data),
+            make_hls=hls_maker(settings),
+        )
         services = assemble(
             settings,
             db,
@@ -135,6 +147,7 @@ async def open_server(
             system=core.system,
             rooms=core.rooms,
             presence=core.presence,
+            streams=streams,
             actors_ready=core.ready,
         )
         chat = ChatSockets(
@@ -150,19 +163,27 @@ async def open_server(
         watch = AdminSockets(
             core.system, settings=settings, registry=services.registry, origins=services.origins
         )
+        await trio.to_thread.run_sync(services.library.prepare)
+        live = LiveHouse(services, streams)
         follow(services.registry, core.people)
         _measure(services.metrics, core, chat)
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(chat.sweep)
         nursery.start_soon(tidy, db)
+        nursery.start_soon(keep_swept, db, services.library)
+        nursery.start_soon(services.desk.keep_swept, db, services.library)
         nursery.start_soon(watch.sweep)
+        nursery.start_soon(live.sockets.sweep)
+        await streams.resume()
+        rest = create_asgi(services)
         opened: door.Door = await nursery.start(
             partial(
                 door.serve,
                 settings,
-                asgi_app=create_app(services),
-                sockets={"/ws/chat": chat, "/ws": chat, "/ws/admin": watch},
-                media=MediaRoutes(settings, [pages.shelf()]),
+                asgi_app=rest,
+                sockets=Endpoints({"/ws/chat": chat, "/ws": chat, "/ws/admin": watch}, live.sockets.find),
+                media=MediaRooms(live.room, MediaRoutes(settings, [pages.shelf()])),
+                body_limit=lambda head: None if rest.streams(head) else settings.body_limit,
                 listeners=listeners,
             )
         )
@@ -174,11 +195,14 @@ async def open_server(
                 end = trio.current_time() + time
                 opened.stop_accepting()
                 with trio.move_on_after(time / 3):
-                    await core.rooms.drain()
+                    async with trio.open_nursery() as last:
+                        last.start_soon(streams.close)
+                        last.start_soon(core.rooms.drain)
                 core.closing.set()
                 db.hurry(time / 4)  # one that hangs must not keep us
                 chat.close_all()
                 watch.close_all()
+                live.sockets.close_all()
                 # What is left is for the actors, the database and PostgreSQL.
                 await opened.shut(max(0.0, min(time / 2, end - time / 5 - trio.current_time())))
             nursery.cancel_scope.cancel()

@@ -170,6 +170,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Rate, "mails an hour to one address that anybody can ask for (resets, confirmations)"
     ] = 3.0
     rate_login_per_minute: Annotated[Count, "login attempts a minute for one account from one address"] = 5
+    rate_plays_per_minute: Annotated[
+        Rate, "reports of plays a minute and person, or address without a login"
+    ] = 60.0
+    rate_plays_burst: Annotated[Count, "reports of plays at once"] = 30
 
     # Rooms
     room_ring_messages: Annotated[Count, "recent messages a room keeps in memory for resuming clients"] = 500

@@ -57,6 +57,14 @@ class Waking(Protocol):
         ...
 
 
+class Processing(Waking, Protocol):
+    """What of processing counts for those who own tracks."""
+
+    def cancel(self, track_id: int) -> None:
+        """The track is gone: whoever works on it need not."""
+        ...
+
+
 class TooManyTracks(Exception):
     """This person has as many tracks as one may have; nothing was stored."""
 

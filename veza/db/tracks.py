@@ -258,6 +258,10 @@ async def delete(conn: Any, track_id: int, owner_id: int | None, act: Act | None
         owner_id: only if it is this person's; None: whosever it is.
         act: who did it, for the audit log, where that is not the owner.
     """
+    # The upload it came by would otherwise count as unfinished again.
+    await conn.execute(
+        "DELETE FROM uploads WHERE track_id = $1 AND ($2::bigint IS NULL OR user_id = $2)", track_id, owner_id
+    )
     row = await conn.fetchrow(
         "DELETE FROM tracks WHERE id = $1 AND ($2::bigint IS NULL OR owner_id = $2) RETURNING name, title, owner_id",
         track_id,

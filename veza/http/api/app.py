@@ -35,7 +35,11 @@ from veza.http.api.rooms import chat_rooms
 from veza.http.api.services import Services, services
 from veza.http.api.social import social
 from veza.http.api.system import system
+from veza.http.api.tracks import tracks
+from veza.http.api.tus import TUS_ROUTES
+from veza.http.api.uploads import UPLOAD_ROUTES
 from veza.http.api.users import people
+from veza.http.rawasgi import RawRoutes
 
 _log = log.get("rest")
 
@@ -57,6 +61,8 @@ TAGS: Final = [
     ("auth", "Accounts, logins, sessions"),
     ("users", "People"),
     ("social", "Following, blocking, and what somebody has put here"),
+    ("tracks", "Uploading, finding and hearing tracks"),
+    ("uploads", "Uploads that survive a broken line (tus 1.0)"),
     ("comments", "Likes, reposts and timed comments of tracks"),
     ("playlists", "Tracks in an order somebody chose"),
     ("feed", "What is new from those one follows"),
@@ -68,6 +74,10 @@ TAGS: Final = [
     ("admin", "For administrators and moderators"),
     ("system", "The server itself"),
 ]
+
+
+# Beside the application: their bodies are read as they come.
+RAW: Final = (*UPLOAD_ROUTES, *TUS_ROUTES)
 
 
 class IdConverter(IntegerConverter):
@@ -96,7 +106,7 @@ def create_app(services: Services) -> QuartTrio:
     app.before_request(_before)
     app.after_request(_after)
     app.register_error_handler(Exception, _failed)
-    openapi.provide(app, TAGS)
+    openapi.provide(app, TAGS, RAW)
     for blueprint in (
         auth,
         people,
@@ -107,6 +117,7 @@ def create_app(services: Services) -> QuartTrio:
         letters,
         admin,
         social,
+        tracks,
         comments,
         playlists,
         feed,
@@ -114,6 +125,12 @@ def create_app(services: Services) -> QuartTrio:
         app.register_blueprint(blueprint, url_prefix=BASE + (blueprint.url_prefix or ""))
     app.register_blueprint(system)
     return app
+
+
+def create_asgi(services: Services) -> RawRoutes:
+    """All of REST: the application, and before it the handlers of what is too large for it."""
+    app = create_app(services)
+    return RawRoutes(app, services, RAW, known=(rule.rule for rule in app.url_map.iter_rules()))
 
 
 async def _before() -> Response | None:

@@ -46,6 +46,7 @@ _STATUS: Final[dict[int, str]] = {
 _STATUS_OF_FILES: Final[dict[int, str]] = {
     415: "Not what is expected here, or no audio or video: the reason is in `error`",
     423: "Another request is at it",
+    460: "The checksum is another one",
 }
 
 
@@ -194,6 +195,8 @@ class Provider(OpenAPIProvider):
             "security": [{"bearer": []}] if note.login else [],
             "operationId": f"{route.method.lower()}{re.sub(r'[^a-zA-Z0-9]+', '_', path).rstrip('_')}",
         }
+        if route.method == "HEAD":
+            operation["responses"][str(note.status)].pop("content", None)
         _tell(operation, route.handler)
         content: dict[str, Any] = {}
         if note.files:

@@ -16,6 +16,9 @@ from quart import current_app
 from veza.actors.kernel import Ref
 from veza.actors.registry import Registry
 from veza.actors.rooms import Rooms
+from veza.actors.streams import Streams
+from veza.actors.track_intake import Processing
+from veza.actors.upload_desk import Desk
 from veza.config import Settings
 from veza.db.pool import Database
 from veza.http.api.metrics import Metrics
@@ -44,13 +47,17 @@ class Services:
     rest_rates: Buckets
     message_rates: Buckets  # shared with the sockets: more ways in give no more words
     mail_rates: Buckets
+    play_rates: Buckets  # by listener
     logins: LoginGuard
     library: Library
     avatars: Avatars
     signer: Signer
+    desk: Desk
+    processing: Processing | None = None  # what makes tracks of what was uploaded
     system: Any = None  # the actors' System, for inspection
     rooms: Rooms | None = None
     presence: Ref | None = None
+    streams: Streams | None = None
     actors_ready: Callable[[], Awaitable[bool]] | None = None  # asked by /ready
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -91,10 +98,12 @@ def assemble(
         mail_rates=Buckets(
             settings.rate_mails_per_hour / 3600, math.ceil(settings.rate_mails_per_hour), clock=clock
         ),
+        play_rates=Buckets(settings.rate_plays_per_minute / 60, settings.rate_plays_burst, clock=clock),
         logins=LoginGuard(settings.rate_login_per_minute, clock=clock),
         library=Library(settings.data),
         avatars=Avatars(Library(settings.data).avatars),
         signer=Signer(settings.secret_key),
+        desk=Desk(),
         system=system,
         **more,
     )

@@ -28,6 +28,11 @@ class StorageFull(Exception):
     """The disk has no room for this, or none that uploads may take."""
 
 
+def is_full(error: OSError) -> bool:
+    """Whether that means the disk has no room, whoever found out."""
+    return error.errno in _FULL
+
+
 class Spool:
     """A file that is being written, by one task.
 
@@ -90,7 +95,7 @@ class Spool:
             if durable:
                 os.fsync(self._file)
         except OSError as error:
-            if error.errno in _FULL:
+            if is_full(error):
                 raise StorageFull from None
             raise
 
@@ -122,7 +127,7 @@ async def continue_spool(
     """Go on writing at the end of a file, which stays, with what was written to it.
 
     Args:
-        size: what it has; the caller's word, and what is behind it goes.
+        size: what it has.
         digest: is given all that is written, in order, in the thread that writes it.
 
     Raises:
@@ -152,7 +157,7 @@ def _create(path: Path, needed: int) -> int:
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        if error.errno in _FULL:
+        if is_full(error):
             raise StorageFull from None
         raise
 
