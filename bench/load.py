@@ -138,14 +138,14 @@ def build(name: str) -> Path:
 
 def publish(cores: Cores, arguments: Sequence[str], on_moment: Callable[[str], None] = lambda _: None) -> Run:
     """Run `fanload` to its end; `on_moment` hears `measuring` and `measured` as they happen. Raises BenchError."""
-    with _start("fanload", cores, arguments) as process:
+    with start("fanload", cores, arguments) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
             lines.append(line)
             if line.startswith(b'{"moment"'):
                 on_moment(msgspec.json.decode(line, type=_Moment).moment)
-        _must_succeed(process)
+        must_succeed(process)
     return msgspec.json.decode(lines[-1], type=Run)
 
 
@@ -153,7 +153,7 @@ class Holding:
     """Connections that are held, idle, for the length of a `with`."""
 
     def __init__(self, cores: Cores, arguments: Sequence[str]) -> None:
-        self._process = _start("fanload", cores, ["-H", *arguments], interactive=True)
+        self._process = start("fanload", cores, ["-H", *arguments], interactive=True)
 
     def __enter__(self) -> "Holding":
         self.held = msgspec.json.decode(self._line(), type=Held)
@@ -179,21 +179,21 @@ class Holding:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            _must_succeed(self._process)
+            must_succeed(self._process)
             raise BenchError("fanload ended early")
         return line
 
 
 def ask(cores: Cores, arguments: Sequence[str]) -> Requests:
     """Run `httpload` to its end. Raises BenchError."""
-    with _start("httpload", cores, arguments) as process:
+    with start("httpload", cores, arguments) as process:
         assert process.stdout is not None
         line = process.stdout.read()
-        _must_succeed(process)
+        must_succeed(process)
     return msgspec.json.decode(line, type=Requests)
 
 
-def _start(
+def start(
     name: str, cores: Cores, arguments: Sequence[str], *, interactive: bool = False
 ) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
@@ -205,7 +205,7 @@ def _start(
     )
 
 
-def _must_succeed(process: subprocess.Popen[bytes]) -> None:
+def must_succeed(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     words = process.stderr.read().decode(errors="replace").strip() if process.stderr is not None else ""
     if process.returncode:

@@ -162,7 +162,7 @@ def run(peer: Peer, cores: Cores) -> Iterator[Running]:
                 preexec_fn=cores.pinned(cores.server),
             )
         try:
-            _wait_for(port, process, directory / "log")
+            wait_for(port, process, directory / "log")
             yield Running(port, psutil.Process(process.pid), cores)
         finally:
             process.send_signal(signal.SIGTERM)
@@ -173,7 +173,7 @@ def run(peer: Peer, cores: Cores) -> Iterator[Running]:
                 process.wait()
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline and process.poll() is None:
         try:

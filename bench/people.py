@@ -49,6 +49,11 @@ def add_rooms(data: Path, prefix: str, members: Sequence[Sequence[Person]]) -> l
     return names
 
 
+def on_database(data: Path, unit: Any, *args: Any) -> Any:
+    """Run one unit on the database of the server that runs on this data directory."""
+    return trio.run(_on_database, data, unit, *args)
+
+
 def tidy(data: Path) -> None:
     """Let PostgreSQL do now what it would else do while we measure."""
     trio.run(_on_database, data, _tidy)

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from bench import connections, load, peers, rest, rooms, startup
+from bench import connections, live, load, peers, rest, rooms, startup, uploads
 from bench.machine import Cores, choose_cores
 from bench.report import Figure, Report, new_report, show, write
 from bench.rooms import LADDER, Chat, Ladder, Rung
@@ -206,6 +206,53 @@ def _crowd(plan: Plan, report: Report) -> None:
     )
 
 
+def _live(plan: Plan, report: Report) -> None:
+    """one MP3 source and 2,000 progressive listeners, ours and Icecast 2"""
+    seconds = max(10.0, plan.seconds * 2)
+    us = live.ours(plan.cores, live.LISTENERS, seconds)
+    _told_live(us)
+    found = [us]
+    try:
+        them = live.icecast(plan.cores, live.LISTENERS, seconds)
+        found.append(them)
+        _told_live(them)
+    except live.Missing as missing:
+        them = None
+        console.print(f"Icecast 2: not installed here, skipped ({missing})")
+    report.details["live"] = found
+    many = f"{live.LISTENERS:,} listeners"
+    for run in found:
+        mine = run is us
+        heard = run.heard
+        report.figures += [
+            Figure(f"{run.server}, {many}: delivered", heard.ratio, "", at_least=1.0 if mine else None),
+            Figure(
+                f"{run.server}: starved, dropped or wrong", _harmed(heard), "", at_most=0 if mine else None
+            ),
+            Figure(f"{run.server}: delay p50", heard.delay_ms.p50, "ms"),
+            Figure(f"{run.server}: delay p99", heard.delay_ms.p99, "ms", at_most=100 if mine else None),
+            Figure(f"{run.server}: memory of a listener", run.bytes_each / 1000, "kB"),
+            Figure(
+                f"{run.server}: core", run.server_cpu, "", at_most=them.server_cpu if mine and them else None
+            ),
+        ]
+
+
+def _harmed(heard: live.Heard) -> int:
+    return heard.lost + heard.corrupt + heard.starved + heard.unheard + heard.closed
+
+
+def _told_live(run: live.Live) -> None:
+    heard = run.heard
+    console.print(
+        f"{run.server}: {heard.listeners} listeners in {heard.connect_s:.1f} s, ratio {heard.ratio:.4f}, "
+        f"{_harmed(heard)} harmed, delay p50 {heard.delay_ms.p50:.1f}  p99 {heard.delay_ms.p99:.1f}  "
+        f"max {heard.delay_ms.max:.1f} ms, core {run.server_cpu:.0%}, {run.bytes_each / 1000:.1f} kB each "
+        f"(load {heard.load_cpu:.0%}, late {heard.late_ms:.1f} ms)",
+        soft_wrap=True,
+    )
+
+
 def _rest(plan: Plan, report: Report) -> None:
     """reads that need no login, over connections that are kept"""
     with Server(plan.cores, postgres_apart=plan.postgres_apart) as server:
@@ -219,6 +266,28 @@ def _rest(plan: Plan, report: Report) -> None:
         )
 
 
+def _uploads(plan: Plan, report: Report) -> None:
+    """large files that are uploaded, and the memory they take meanwhile"""
+    found = uploads.measure(plan.cores, 100 * uploads.MIB, 4)
+    report.details["uploads"] = found
+    mib = uploads.MIB
+    report.figures += [
+        Figure("upload of 100 MiB, memory", found.form.rise / mib, "MiB", at_most=16),
+        Figure("upload of 100 MiB", found.form.rate, "MiB/s"),
+        Figure(f"{found.forms.files} such uploads at once, memory", found.forms.rise / mib, "MiB"),
+        Figure(f"{found.forms.files} such uploads at once", found.forms.rate, "MiB/s"),
+        Figure("the same resumable, memory", found.resumable.rise / mib, "MiB", at_most=16),
+        Figure("the same resumable", found.resumable.rate, "MiB/s"),
+        Figure("this disk, written to plainly", found.disk_rate, "MiB/s"),
+    ]
+    for name, arrival in (("form", found.form), ("forms", found.forms), ("resumable", found.resumable)):
+        console.print(
+            f"{name}: {arrival.files} × {arrival.bytes_each // mib} MiB in {arrival.seconds:.2f} s "
+            f"({arrival.stored_seconds:.2f} s to the last byte), {arrival.rate:.0f} MiB/s, "
+            f"memory +{arrival.rise / mib:.1f} MiB, core {arrival.cpu:.0%}"
+        )
+
+
 PARTS: Final[dict[str, Callable[[Plan, Report], None]]] = {
     "start": _start,
     "single": _single,
@@ -227,6 +296,8 @@ PARTS: Final[dict[str, Callable[[Plan, Report], None]]] = {
     "small": _small,
     "crowd": _crowd,
     "rest": _rest,
+    "uploads": _uploads,
+    "live": _live,
 }
 
 _CAPACITY: Final = "{}, large room, sustained"

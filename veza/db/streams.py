@@ -269,6 +269,17 @@ async def mount_by_id(conn: Any, stream_id: int) -> Mount | None:
     return Mount(*row) if row else None
 
 
+async def may_hear(conn: Any, stream_id: int, user_id: int) -> bool:
+    """May this person, who does not own it, listen to a private stream? The members of its room may."""
+    found = await conn.fetchval(
+        """SELECT EXISTS (SELECT FROM streams s JOIN room_members m ON m.room_id = s.room_id
+               WHERE s.id = $1 AND m.user_id = $2)""",
+        stream_id,
+        user_id,
+    )
+    return bool(found)
+
+
 async def went_live(conn: Any, stream_id: int, content_type: str) -> bool:
     """A source is there (again). False: the stream has ended or is gone, so the source must go too."""
     done = await conn.execute(

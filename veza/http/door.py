@@ -21,7 +21,7 @@ from veza.config import Settings
 from veza.http import tls
 from veza.http.asgi import Asgi, Visit
 from veza.http.clients import Proxies
-from veza.http.endpoint import Endpoints, SocketEndpoint, acceptance, serve_socket
+from veza.http.endpoint import Endpoints, SocketEndpoint, acceptance, frame_limit, serve_socket
 from veza.http.head import Head
 from veza.http.letterhead import Letterhead, request_id
 from veza.http.line import Line
@@ -208,7 +208,7 @@ class Door:
                 # A socket stays for hours: nothing of its handshake does.
                 del wire
                 try:
-                    await serve_socket(*opened, self._settings.ws_frame_limit)
+                    await serve_socket(*opened, frame_limit(opened[0], self._settings.ws_frame_limit))
                 finally:
                     self._outlets.discard(opened[2])
         except Disconnected:
@@ -314,7 +314,7 @@ class Door:
             limit=self._settings.outlet_limit,
             grace=self._settings.outlet_close_grace,
             stall=self._settings.send_timeout,
-            frame_limit=self._settings.ws_frame_limit,
+            frame_limit=frame_limit(endpoint, self._settings.ws_frame_limit),
             ahead=wire.take_ahead(),
         )
         self._outlets.add(outlet)  # from here on it is what shuts the connection down

@@ -25,8 +25,8 @@ _log = log.get("sockets")
 class SocketEndpoint(Protocol):
     """One kind of WebSocket.
 
-    Frames are limited to `WS_FRAME_LIMIT` bytes by the outlet already; a text that arrives needs no further check of
-    its size. Once `outlet.closed`, no further frame arrives.
+    Frames are limited by the outlet already, to `frame_limit` bytes where the endpoint has such an attribute, else to
+    `WS_FRAME_LIMIT`; what arrives needs no further check of its size. Once `outlet.closed`, no further frame arrives.
     """
 
     async def admit(self, head: Head, client: str) -> Any:
@@ -56,6 +56,11 @@ class SocketEndpoint(Protocol):
         """Give back what `admit` took: the socket has ended, or the handshake never came about.
         Called exactly once for every admission."""
         ...
+
+
+def frame_limit(endpoint: SocketEndpoint, usual: int) -> int:
+    """The longest message this endpoint takes, in bytes."""
+    return int(getattr(endpoint, "frame_limit", usual))
 
 
 class Endpoints:

@@ -1,0 +1,267 @@
+"""A stream's listeners: how they come, are served and leave; live HLS; and the second's beat.
+
+Passes run in the actor's task and let others run in between; a listener who cannot take more waits in a job of his own
+until his line can.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Final
+
+import trio
+from outcome import Error, Outcome
+
+from veza.actors.frames import frame
+from veza.actors.streams import refusals
+from veza.actors.streams.base import StreamBase, log
+from veza.actors.streams.hls import HlsFeed, Viewers, remove
+from veza.actors.streams.listener import Listener, Progressive, Socketed
+from veza.actors.streams.messages import HlsOver, LiveInfo, Pass, Tick, WatchHls, Writable
+
+SECOND: Final = 1.0
+STORED_EVERY: Final = 10  # seconds between two notes of what was counted
+HLS_AHEAD: Final = 3  # segments a new child is given at once
+
+
+class PartNow:
+    """Those who have not heard the end by now will not."""
+
+
+class Listening(StreamBase):
+    """The part that knows listeners."""
+
+    beats = 0
+
+    # Coming and going -----------------------------------------------------------------------------
+
+    def describe(self) -> LiveInfo:
+        """Raises Refused."""
+        self._must_be_on_air()
+        return self.live_info()
+
+    def listen(self, listener: Listener) -> None:
+        """Raises Refused. Who comes by a WebSocket may wait for the stream to begin."""
+        air, fanout = self.air, self.fanout
+        if air.closing:
+            raise refusals.going()
+        if listener.kind == "socket":
+            if air.state == "ended":
+                raise refusals.over()
+        else:
+            self._must_be_on_air()
+        if len(fanout) >= self.settings.stream_listeners_max:
+            raise refusals.full()
+        if isinstance(listener, Progressive):
+            listener.song = air.song
+        opening = fanout.ring.opening(self.settings.stream_burst, fanout.passed)
+        listener.begin(self.live_info(), opening)
+        if opening is None:
+            air.unbegun[listener] = None
+        listener.tell(self.state_frame())
+        fanout.add(listener)
+        air.counts.listeners += 1
+        self.count_minute(self.listener_count)
+        self.tick_soon()
+
+    def left(self, listener: Listener) -> None:
+        """His connection has ended."""
+        self.fanout.remove(listener)
+        self.air.unbegun.pop(listener, None)
+
+    def lost(self, listener: Listener) -> None:
+        self.left(listener)
+        if listener.kind == "progressive":
+            listener.part()  # wakes the connection's task, which finds the line dead
+
+    def writable(self, message: Writable) -> None:
+        listener = message.listener
+        listener.waiting = False
+        if listener in self.fanout.behind:
+            self.fanout.catch_up(listener)
+            self._part_the_served()
+
+    def wake_when_writable(self, listener: Progressive) -> None:
+        """He is full: hear of it when he can take more."""
+
+        async def wait() -> None:
+            await listener.line.wait_writable()
+
+        # His line may be closed meanwhile; whatever the outcome, the next write will tell.
+        self.context.job(wait, then=partial(_writable, listener))
+
+    def turn_out_strangers(self) -> None:
+        """The stream is private now. Who may listen all the same comes back with what lets him in."""
+        for listener in (*self.fanout.caught, *self.fanout.behind):
+            self.left(listener)
+            listener.part()
+
+    def _must_be_on_air(self) -> None:
+        if self.air.closing:
+            raise refusals.going()
+        if self.air.state == "ended":
+            raise refusals.over()
+        if self.air.state == "created":
+            raise refusals.offline()
+
+    # Passes ---------------------------------------------------------------------------------------
+
+    async def run_pass(self) -> None:
+        if self.pass_timer is not None:
+            self.pass_timer.cancel()
+            self.pass_timer = None
+        await self.fanout.run(trio.current_time(), self.again())
+        if self.air.closing or self.air.state == "ended":
+            self._part_the_served()
+
+    def pass_in(self, delay: float) -> None:
+        self.pass_timer = self.context.timer(delay, Pass())
+
+    def again(self) -> bool:
+        """Does somebody who is taken over a gap need the container's header again? An Ogg page or a frame of sound
+        stands by itself; a WebM block does not."""
+        kind = (self.air.content_type or "").partition(";")[0]
+        return not kind.endswith("/ogg")
+
+    # The end --------------------------------------------------------------------------------------
+
+    def part_listeners(self, patience: float) -> None:
+        """No more comes: part from those who have all of it, now, and from the others when they do."""
+        for listener in list(self.air.unbegun):
+            self.left(listener)
+            listener.part()
+        for listener in [listener for listener in self.fanout.behind if not listener.waiting]:
+            self.fanout.catch_up(listener)
+        self._part_the_served()
+        if self.fanout.behind:
+            self.context.timer(patience, PartNow())
+
+    def part_now(self) -> None:
+        for listener in list(self.fanout.behind):
+            self.left(listener)
+            listener.cut()
+
+    def _part_the_served(self) -> None:
+        if self.air.closing or self.air.state == "ended":
+            for listener in list(self.fanout.caught):
+                self.left(listener)
+                listener.part()
+
+    # What is told ---------------------------------------------------------------------------------
+
+    def tell_state(self) -> None:
+        self.tell_all(self.state_frame())
+
+    def song_changed(self) -> None:
+        song = self.air.song
+        for listener in (*self.fanout.caught, *self.fanout.behind):
+            if isinstance(listener, Progressive):
+                listener.song = song
+        self.tell_all(frame("metadata", {"song": song}))
+
+    # The beat -------------------------------------------------------------------------------------
+
+    def tick_soon(self) -> None:
+        if self.tick_timer is None:
+            self.tick_timer = self.context.timer(SECOND, Tick())
+
+    def tick(self) -> None:
+        """Once a second, while there is anything to count."""
+        air, fanout = self.air, self.fanout
+        self.tick_timer = None
+        self.beats += 1
+        listeners = self.listener_count
+        air.counts.listened += listeners * SECOND
+        if air.viewers is not None:
+            air.counts.listeners += air.viewers.came
+            air.viewers.came = 0
+        self.count_minute(listeners)
+        if listeners != self.told_count:
+            self.told_count = listeners
+            self.tell_all(frame("listener_count", {"listeners": listeners}))
+        for listener in [one for one in fanout.behind if type(one) is Socketed]:
+            fanout.catch_up(listener)
+        self._part_the_served()
+        if self.beats % STORED_EVERY == 0:
+            self.count_up()
+        now = trio.current_time()
+        if air.viewers is not None and now - air.viewers.last > self.settings.stream_hls_idle:
+            self.stop_hls()
+        if air.state == "live" or air.seat is not None or len(fanout) or air.hls is not None or listeners:
+            self.tick_soon()
+        else:
+            self.count_up()
+
+    # Live HLS -------------------------------------------------------------------------------------
+
+    def watch_hls(self, message: WatchHls) -> None:
+        """Somebody looks at the playlist. Raises Refused."""
+        self._must_be_on_air()
+        air = self.air
+        if air.viewers is None:
+            air.viewers = Viewers(3 * self.settings.stream_hls_segment + 4)
+        air.viewers.see(message.viewer, trio.current_time())
+        if air.hls is None and air.state == "live":
+            self._start_hls()
+        self.tick_soon()
+
+    def _start_hls(self) -> None:
+        air, ring = self.air, self.fanout.ring
+        assert air.content_type is not None
+        feed = HlsFeed(self.library.stream(self.mount.slug), air.content_type, self.make_hls)
+        rate = air.bytes / air.duration if air.duration else 16_000
+        opening = ring.opening(int(rate * HLS_AHEAD * self.settings.stream_hls_segment), ring.end)
+        if opening is not None:
+            feed.add(opening.header + ring.read(opening.at, ring.end))
+        air.hls = feed
+
+        def ended(outcome: Outcome[Any]) -> HlsOver:
+            error = outcome.error if isinstance(outcome, Error) else None
+            return HlsOver(feed, error if isinstance(error, Exception) else None)
+
+        self.context.job(feed.run, then=ended)
+
+    def restart_hls(self) -> None:
+        """Another source: its times begin anew, so the child does too, once the one before has ended."""
+        air = self.air
+        if air.hls is not None:
+            air.hls.close()
+
+    def stop_hls(self) -> None:
+        feed, self.air.hls = self.air.hls, None
+        if feed is not None:
+            feed.close()
+
+    def hls_over(self, message: HlsOver) -> None:
+        air = self.air
+        if message.error is not None:
+            log.error("live HLS failed", stream=self.stream_id, error=str(message.error)[:200])
+        if air.hls is not None and air.hls is not message.feed:
+            return
+        air.hls = None
+        wanted = (
+            air.viewers is not None and trio.current_time() - air.viewers.last < self.settings.stream_hls_idle
+        )
+        if wanted and air.state == "live" and message.error is None:
+            self._start_hls()
+        elif air.state != "live":
+            self.context.job(self._clear_hls, then=_cleared)
+
+    async def _clear_hls(self) -> None:
+        """Players take what is left of the window first."""
+        await trio.to_thread.run_sync(remove, self.library.stream(self.mount.slug))
+
+
+def _writable(listener: Listener, outcome: Outcome[Any]) -> Writable:
+    return Writable(listener)
+
+
+class Cleared:
+    """The directory of segments is gone."""
+
+
+def _cleared(outcome: Outcome[Any]) -> Cleared:
+    return Cleared()
+
+
+__all__ = ["Cleared", "Listening", "PartNow"]
