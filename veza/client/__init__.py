@@ -1,7 +1,8 @@
-"""A typed async client for Veza, on trio: REST by `VezaClient`, live chat by `ChatSocket`.
+"""A typed async client for Veza, on trio: REST, uploads and broadcasts by `VezaClient`, live chat by `ChatSocket`.
 
     async with VezaClient("http://localhost:8080") as veza:
         await veza.login("ada", "correct horse")
+        track = await veza.wait_ready((await veza.upload("song.flac")).id)
         async with veza.chat() as chat:
             await chat.join("general")
             await chat.send("general", "hello")
@@ -13,6 +14,7 @@
 Independent of the server: it shares no code with it, only the protocol (docs/socket-protocol.md, docs/rest-api.md).
 """
 
+from veza.client.broadcasting import NotBroadcastable
 from veza.client.errors import (
     ApiError,
     AuthFailed,
@@ -52,6 +54,18 @@ from veza.client.frames import (
     UserDisconnected,
     Welcome,
 )
+from veza.client.media import (
+    ListenLinks,
+    LiveStream,
+    NewStream,
+    Peaks,
+    Person,
+    SourceSettings,
+    StreamKey,
+    StreamUrls,
+    Track,
+    TrackComment,
+)
 from veza.client.models import (
     Conversation,
     Invite,
@@ -67,6 +81,7 @@ from veza.client.models import (
 )
 from veza.client.rest import VezaClient
 from veza.client.socket import ChatSocket
+from veza.client.tracks import UploadFailed
 
 __all__ = [
     "ApiError",
@@ -85,6 +100,8 @@ __all__ = [
     "History",
     "Invite",
     "JoinAck",
+    "ListenLinks",
+    "LiveStream",
     "Login",
     "Member",
     "Message",
@@ -94,8 +111,12 @@ __all__ = [
     "MessagePinned",
     "MessageUnpinned",
     "MessageUpdated",
+    "NewStream",
+    "NotBroadcastable",
     "Notification",
     "Page",
+    "Peaks",
+    "Person",
     "Presence",
     "ProtocolError",
     "Reaction",
@@ -106,12 +127,18 @@ __all__ = [
     "RoomMessage",
     "RoomPresence",
     "Session",
+    "SourceSettings",
+    "StreamKey",
+    "StreamUrls",
     "Tokens",
+    "Track",
+    "TrackComment",
     "Typing",
     "Unknown",
     "Unreachable",
     "Unread",
     "UnreadRoom",
+    "UploadFailed",
     "User",
     "UserConnected",
     "UserDisconnected",

@@ -6,6 +6,8 @@ ClientError
 │   └── AuthFailed   … because of who we are: log in again
 ├── FrameRefused     the socket said no to one frame
 ├── Closed           the socket ended for good, with a close code
+├── UploadFailed     what was uploaded cannot be made a track (`tracks`)
+├── NotBroadcastable what was to be broadcast is no container that can be (`broadcasting`)
 └── ProtocolError    the other side does not speak as documented
 """
 

@@ -21,12 +21,14 @@ from veza.client.models import (
     User,
 )
 from veza.client.socket import ChatSocket
-from veza.client.transport import Transport, read_as, read_history, read_list, read_message, read_one
+from veza.client.streams import Streams
+from veza.client.tracks import Tracks
+from veza.client.transport import read_as, read_history, read_list, read_message, read_one
 
 RoomName = str | int  # a public room's name, or any room's id
 
 
-class VezaClient(Transport):
+class VezaClient(Tracks, Streams):
     """A person's (or a stranger's) way to one server.
 
     Args:

@@ -8,7 +8,7 @@ is, keeps connections, and speaks TLS and proxies.
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import msgspec
@@ -87,6 +87,10 @@ class Transport:
         parts = urlsplit(self.url)
         return f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}{parts.path}/ws/chat"
 
+    def absolute(self, url: str) -> str:
+        """An address the server gave, with the server's own before it where it gave none."""
+        return urljoin(f"{self.url}/", url)
+
     # Requests ------------------------------------------------------------------------------------------
 
     async def request(
@@ -158,7 +162,25 @@ class Transport:
             raise Unreachable(f"{self.url} does not answer in time") from None
         except httpx.HTTPError as error:
             raise Unreachable(f"{self.url} cannot be reached: {reason_of(error)}") from None
-        return _judge(answer)
+        return judge(answer)
+
+    async def bare(self, method: str, path: str, headers: Mapping[str, str]) -> httpx.Response:
+        """A request without a body whose answer is in its headers; refusals raise as ever."""
+        used = self.tokens
+        for last in (False, True):
+            own = {"authorization": f"Bearer {used.access_token}", **headers} if used else dict(headers)
+            try:
+                answer = await self._http.request(method, path, headers=own)
+            except httpx.TimeoutException:
+                raise Unreachable(f"{self.url} does not answer in time") from None
+            except httpx.HTTPError as error:
+                raise Unreachable(f"{self.url} cannot be reached: {reason_of(error)}") from None
+            if answer.status_code != 401 or last or used is None or used.refresh_token is None:
+                break
+            used = await self.renew(used)
+        if not answer.is_success:
+            judge(answer)
+        return answer
 
     # Tokens --------------------------------------------------------------------------------------------
 
@@ -204,7 +226,7 @@ class Transport:
             return self._logged_in(data).tokens
 
 
-def _judge(answer: httpx.Response) -> _Envelope:
+def judge(answer: httpx.Response) -> _Envelope:
     """The envelope of an answer, or the error it tells of."""
     if answer.status_code == 204:
         return _Envelope()
