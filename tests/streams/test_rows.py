@@ -157,6 +157,8 @@ async def test_recordings_wait_for_the_end_and_become_one_track(db: Database, ma
     assert first is not None and second is not None
     assert await db.write(streams_db.recording_opened, 2**62, "c.mp3", "audio/mpeg") is None
     await db.write(streams_db.recording_closed, first)
+    assert await db.read(streams_db.waiting_files, stream.id) is None
+    assert stream.id not in await db.read(streams_db.streams_with_recordings)
     assert await db.read(streams_db.recordings_to_keep, stream.id) == [], "its source may come back"
     await db.write(streams_db.ended, stream.id)
     kept = await db.read(streams_db.recordings_to_keep, stream.id)
@@ -165,8 +167,8 @@ async def test_recordings_wait_for_the_end_and_become_one_track(db: Database, ma
         (second, "b.ogg", "Late show", False),
     ]
     assert all(r.closed_at is not None for r in kept), "who ends the stream closes what is open"
-    assert [r.id for r in await db.read(streams_db.unfinished_recordings, first - 1)][:2] == [first, second]
-    assert [r.id for r in await db.read(streams_db.unfinished_recordings, first)][:1] == [second]
+    assert stream.id in await db.read(streams_db.streams_with_recordings)
+    assert await db.read(streams_db.waiting_files, stream.id) == {"a.mp3", "b.ogg"}
 
     async def track(conn: Any) -> int:
         made: int = await conn.fetchval(

@@ -195,12 +195,14 @@ async def by_id(conn: Any, stream_id: int) -> Stream | None:
 
 
 async def visible(conn: Any, stream: int | str, reader_id: int | None) -> Stream | None:
-    """The stream of an id or a slug, if it exists for this reader: it is his own; or public; or unlisted, asked for by
-    its slug (ids can be counted through, links cannot); and its owner's account is active."""
+    """The stream of an id or a slug, if it exists for this reader: it is his own, or he is a member of its room; it is
+    public; or unlisted and asked for by its slug (ids can be counted through, links cannot). That of a disabled account
+    exists for nobody else."""
     key, open_to = ("id", "('public')") if isinstance(stream, int) else ("slug", "('public', 'unlisted')")
     row = await conn.fetchrow(
         f"""SELECT {COLUMNS} FROM streams s JOIN users u ON u.id = s.owner_id
-            WHERE s.{key} = $2 AND (s.owner_id = $1 OR (s.visibility IN {open_to} AND u.is_active))""",
+            WHERE s.{key} = $2 AND (s.owner_id = $1 OR u.is_active AND (s.visibility IN {open_to}
+                OR EXISTS (SELECT FROM room_members m WHERE m.room_id = s.room_id AND m.user_id = $1)))""",
         reader_id,
         stream,
     )
@@ -384,14 +386,13 @@ async def recordings_to_keep(conn: Any, stream_id: int) -> list[Recording]:
     return [Recording(*row) for row in rows]
 
 
-async def unfinished_recordings(conn: Any, after: int = 0, limit: int = 100) -> list[Recording]:
-    """Recordings of ended streams that are no tracks yet, by id from `after` on, at most `limit`."""
+async def streams_with_recordings(conn: Any) -> list[int]:
+    """The streams that have ended and have recordings which are no tracks yet, the oldest first."""
     rows = await conn.fetch(
-        f"{_RECORDING} WHERE r.id > $1 AND r.track_id IS NULL AND s.state = 'ended' ORDER BY r.id LIMIT $2",
-        after,
-        limit,
+        "SELECT DISTINCT r.stream_id FROM stream_recordings r JOIN streams s ON s.id = r.stream_id"
+        " WHERE r.track_id IS NULL AND s.state = 'ended' ORDER BY r.stream_id"
     )
-    return [Recording(*row) for row in rows]
+    return [row[0] for row in rows]
 
 
 async def recording_kept(conn: Any, recording_id: int, track_id: int) -> None:
@@ -410,8 +411,11 @@ async def recording_kept(conn: Any, recording_id: int, track_id: int) -> None:
         raise AlreadyKept
 
 
-async def waiting_files(conn: Any, stream_id: int) -> set[str]:
-    """The names of the files of a stream's recordings that are no tracks yet, whatever its state."""
+async def waiting_files(conn: Any, stream_id: int) -> set[str] | None:
+    """The names of the files of a stream's recordings that are no tracks yet; None while it may still be recorded."""
+    state = await conn.fetchval("SELECT state FROM streams WHERE id = $1", stream_id)
+    if state not in (None, "ended"):
+        return None
     rows = await conn.fetch(
         "SELECT filename FROM stream_recordings WHERE stream_id = $1 AND track_id IS NULL", stream_id
     )
