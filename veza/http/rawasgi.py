@@ -102,7 +102,7 @@ class Call:
             self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
         length = self._headers.get("content-length", "")
         self.length = int(length) if length.isdigit() else None
-        self._whole = self.length is None and "transfer-encoding" not in self._headers
+        self._whole = False  # the first event tells: how a body is framed is the door's business
         self.request_id = self._headers.get("x-request-id", "")
 
     def header(self, name: str) -> str | None:
