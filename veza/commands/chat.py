@@ -6,7 +6,6 @@ command ends when all are stored.
 """
 
 import contextlib
-import getpass
 import os
 import signal
 import sys
@@ -17,10 +16,7 @@ from typing import Final
 
 import trio
 
-from veza import config
 from veza.client import (
-    ApiError,
-    AuthFailed,
     ChatSocket,
     ClientError,
     Closed,
@@ -34,13 +30,12 @@ from veza.client import (
     Reconnecting,
     RoomMessage,
     RoomPresence,
-    Tokens,
     UserConnected,
     UserDisconnected,
     VezaClient,
 )
 from veza.commands.lines import Key, LineEditor, Screen, harmless, is_terminal, keys_unechoed
-from veza.commands.saved import Logins, Saved
+from veza.commands.login import log_in, server_url, told_as_problems
 from veza.errors import Problem
 
 SHOWN_AT_FIRST: Final = 20
@@ -60,104 +55,16 @@ def run(room: str, server: str | None, user: str | None, register: bool) -> None
     Raises:
         Problem: no server, no login, no such room.
     """
-    url = (server or _local_server()).rstrip("/")
-    if "://" not in url:
-        url = f"http://{url}"  # as people write it: localhost:8080
-    try:
+    url = server_url(server)
+    with told_as_problems():
         trio.run(_main, url, room, user, register)
-    except* ClientError as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        raise Problem(str(error)) from None
-    except* BrokenPipeError:
-        with contextlib.suppress(OSError):
-            os.dup2(
-                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-            )  # the reader is gone, and so are we
-
-
-def _local_server() -> str:
-    settings = config.load()
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
-    scheme = "https" if settings.tls_cert else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 async def _main(url: str, room: str, user: str | None, register: bool) -> None:
     async with VezaClient(url) as client:
-        await _log_in(client, url, user, register)
+        await log_in(client, url, user, register)
         async with client.chat() as socket:
             await Conversation(client, socket, is_terminal(sys.stdin) and is_terminal(sys.stdout)).hold(room)
-
-
-# Logging in ----------------------------------------------------------------------------------------------
-
-
-async def _log_in(client: VezaClient, url: str, user: str | None, register: bool) -> None:
-    """By VEZA_TOKEN, by the login saved here, by VEZA_USER and VEZA_PASSWORD, or by asking."""
-    if token := os.environ.get("VEZA_TOKEN"):
-        client.tokens = Tokens(access_token=token)
-        return
-    logins = Logins()
-    saved = logins.of(url)
-    if saved is not None and not register and user in (None, saved.username):
-        name = saved.username
-        client.tokens = saved.tokens
-        client.keep_tokens(
-            lambda tokens: logins.keep(url, Saved(name, tokens) if tokens else None),
-            lambda: found.tokens if (found := logins.of(url)) and found.username == name else None,
-        )
-        try:
-            await client.me()
-            return
-        except AuthFailed:
-            logins.keep(url, None)
-    login = await _ask_who(client, user, register)
-    logins.keep(url, Saved(login, client.tokens) if client.tokens else None)
-    client.keep_tokens(
-        lambda tokens: logins.keep(url, Saved(login, tokens) if tokens else None),
-        lambda: found.tokens if (found := logins.of(url)) and found.username == login else None,
-    )
-
-
-async def _ask_who(client: VezaClient, user: str | None, register: bool) -> str:
-    password = os.environ.get("VEZA_PASSWORD")
-    if user and password and not register:
-        answer = await client.login(user, password)
-        return answer.user.username if answer.user else user
-    if not is_terminal(sys.stdin):
-        raise Problem(
-            "not logged in: run veza chat in a terminal once, or set VEZA_TOKEN, or VEZA_USER and VEZA_PASSWORD"
-        )
-    if not register and user is None:
-        register = _ask(f"{client.url}: (l)og in or (r)egister? ").lower().startswith("r")
-    while True:
-        name = user or _ask("Username: " if register else "Username or e-mail address: ")
-        email = _ask("E-mail address: ") if register else ""
-        typed = getpass.getpass("Password: ")
-        if register and getpass.getpass("Password again: ") != typed:
-            print("The two are not the same.")
-            continue
-        try:
-            if register:
-                answer = await client.register(name, email, typed)
-            else:
-                answer = await client.login(name, typed)
-            return answer.user.username if answer.user else name
-        except ApiError as error:
-            print(f"{error}")
-            for field, sentence in error.details.items():
-                print(f"  {field}: {sentence}")
-            if error.status not in (400, 401, 409):
-                raise
-            user = None
-
-
-def _ask(question: str) -> str:
-    while True:
-        if answer := input(question).strip():
-            return answer
 
 
 # Talking -------------------------------------------------------------------------------------------------
