@@ -6,27 +6,35 @@ bytes of a container do not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final
 
 from .adts import AdtsSplitter
 from .chunk import Splitter, Unsupported
-from .frames import HEAD, tag_length
+from .frames import HEAD, FrameSplitter, tag_length
 from .mp3 import Mp3Splitter
+from .mp4 import Mp4Splitter, never_live
+from .ogg import MAGIC as OGG
+from .ogg import OggSplitter
+from .ts import PACKET, SYNC, SYNCED, TsSplitter
+from .webm import EBML, WebmSplitter
 
 ENOUGH: Final = 64 * 1024
 """With so many first bytes `splitter_for` always decides."""
+SEARCHED: Final = 4 * 1024
+"""With so many it looks for a container behind garbage."""
 
 _DECLARED: Final[dict[str, Callable[[], Splitter]]] = {
-    "audio/mpeg": Mp3Splitter,
-    "audio/mp3": Mp3Splitter,
-    "audio/x-mpeg": Mp3Splitter,
-    "audio/mpeg3": Mp3Splitter,
-    "audio/aac": AdtsSplitter,
-    "audio/aacp": AdtsSplitter,
-    "audio/x-aac": AdtsSplitter,
-    "audio/adts": AdtsSplitter,
+    **dict.fromkeys(("audio/mpeg", "audio/mp3", "audio/x-mpeg", "audio/mpeg3"), Mp3Splitter),
+    **dict.fromkeys(("audio/aac", "audio/aacp", "audio/x-aac", "audio/adts"), AdtsSplitter),
+    **dict.fromkeys(("audio/ogg", "application/ogg", "video/ogg", "audio/opus"), OggSplitter),
+    **dict.fromkeys(("audio/webm", "video/webm", "audio/x-matroska", "video/x-matroska"), WebmSplitter),
+    **dict.fromkeys(("video/mp2t", "video/mpegts", "audio/mp2t"), TsSplitter),
+    **dict.fromkeys(("audio/mp4", "video/mp4"), Mp4Splitter),
 }
+_MP4_BEGINS: Final = frozenset({b"ftyp", b"styp", b"moof"})
+_EBML: Final = EBML.to_bytes(4, "big")
 _NOT_LIVE: Final = {
     b"RIFF": "WAV",
     b"RF64": "WAV",
@@ -37,9 +45,10 @@ _NOT_LIVE: Final = {
     b"PK\x03\x04": "a zip archive",
     b"%PDF": "a PDF document",
     b"\x89PNG": "an image",
-    b"\xff\xd8\xff\xe0": "an image",
+    b"\xff\xd8\xff": "an image",
     b"<htm": "a web page",
-    b"<!DO": "a web page",
+    b"<!doc": "a web page",
+    b"<!DOC": "a web page",
 }
 _WELCOME: Final = "send MP3, AAC (ADTS), Ogg (Opus, Vorbis, FLAC), WebM, MPEG-TS or fragmented MP4"
 
@@ -62,23 +71,62 @@ def splitter_for(content_type: str | None, first_bytes: bytes) -> Splitter | Non
     first = first_bytes[:ENOUGH]
     if len(first) < HEAD:
         return None
+    _refuse(first)
+    found = _at_beginning(first)
+    if found is None and len(first) >= SEARCHED:
+        found = _behind_garbage(first)
+    if found is None and len(first) >= ENOUGH:
+        declared = _DECLARED.get((content_type or "").partition(";")[0].strip().lower())
+        if declared is None:
+            raise Unsupported(f"no known container begins here: {_WELCOME}")
+        return declared()
+    return found
+
+
+def _refuse(first: bytes) -> None:
     for magic, name in _NOT_LIVE.items():
         if first.startswith(magic):
             raise Unsupported(f"this is {name}, which cannot be listened to from the middle: {_WELCOME}")
-    start = _after_tag(first)
-    if start is not None:
-        for candidate in (Mp3Splitter, AdtsSplitter):
-            if candidate().feed(first[start:]):
-                return candidate()
-    declared = _DECLARED.get((content_type or "").partition(";")[0].strip().lower())
-    if len(first) < ENOUGH:
-        return None
-    if declared is None:
-        raise Unsupported(f"no known container begins here: {_WELCOME}")
-    return declared()
+    if first[4:8] == b"ftyp" and never_live(first):
+        raise Unsupported(
+            "this MP4 is not fragmented, so it can be read only as a whole: "
+            "with FFmpeg add `-movflags +frag_keyframe+empty_moov+default_base_moof`"
+        )
+    if first.startswith(OGG) and b"Speex   " in first[:64]:
+        raise Unsupported(f"this is Speex, which browsers do not play: {_WELCOME}")
 
 
-def _after_tag(first: bytes) -> int | None:
-    """Where sound begins, behind an ID3 tag if there is one; None if the tag goes on beyond these bytes."""
+def _at_beginning(first: bytes) -> Splitter | None:
+    """By what stands at the very beginning."""
+    if first.startswith(OGG):
+        return OggSplitter()
+    if first.startswith(_EBML):
+        return WebmSplitter()
+    if first[4:8] in _MP4_BEGINS:
+        return Mp4Splitter()
+    if first[0] == SYNC and SYNCED.match(first):
+        return TsSplitter()
     start = tag_length(bytearray(first[:HEAD]), 0)
-    return start if start < len(first) else None
+    for kind in _FRAMES:
+        splitter = kind()
+        if splitter.feed(first[start:]) and not splitter.skipped:
+            return kind()
+    return None
+
+
+def _behind_garbage(first: bytes) -> Splitter | None:
+    """By what is found further on: a source that was on its way already when it came to us."""
+    if _MANY_PACKETS.search(first):
+        return TsSplitter()
+    for kind in _FRAMES:
+        if len(kind().feed(first)) >= _FRAMES_ENOUGH:
+            return kind()
+    for magic, container in ((OGG, OggSplitter), (_EBML, WebmSplitter), (b"ftyp", Mp4Splitter)):
+        if magic in first:
+            return container()
+    return None
+
+
+_FRAMES: Final[tuple[type[FrameSplitter], ...]] = (Mp3Splitter, AdtsSplitter)
+_FRAMES_ENOUGH: Final = 2
+_MANY_PACKETS: Final = re.compile(rb"(?:\x47.{%d}){8}\x47" % (PACKET - 1), re.DOTALL)
