@@ -119,6 +119,57 @@ def chat(
     run(room, server, user, register)
 
 
+_SERVER = typer.Option(help="The server's URL.", envvar="VEZA_SERVER", show_default="the local one")
+_USER = typer.Option(help="Who to log in as.", envvar="VEZA_USER")
+
+
+@cli.command()
+def upload(
+    files: Annotated[list[Path], typer.Argument(help="Audio or video of any kind.", show_default=False)],
+    title: Annotated[str | None, typer.Option(help="What one file is called.")] = None,
+    artist: Annotated[str | None, typer.Option()] = None,
+    album: Annotated[str | None, typer.Option()] = None,
+    genre: Annotated[str | None, typer.Option()] = None,
+    description: Annotated[str | None, typer.Option()] = None,
+    tags: Annotated[str, typer.Option(help="Separated by commas.")] = "",
+    private: Annotated[bool, typer.Option("--private", help="Nobody else hears it.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until it can be heard.")] = True,
+    server: Annotated[str | None, _SERVER] = None,
+    user: Annotated[str | None, _USER] = None,
+) -> None:
+    """Upload tracks. What is not told is taken from the files' own tags."""
+    from veza.commands.upload import Words, run
+
+    split = tuple(tag for tag in (part.strip() for part in tags.split(",")) if tag)
+    run(files, Words(title, artist, album, genre, description, split, not private), server, user, wait)
+
+
+@cli.command()
+def stream(
+    source: Annotated[str, typer.Argument(help="A file, or `-` for standard input.", show_default=False)],
+    title: Annotated[str | None, typer.Option(help="What the stream is called.")] = None,
+    slug: Annotated[str | None, typer.Option(help="An existing stream, with --key.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Its key.", envvar="VEZA_STREAM_KEY", show_envvar=True)
+    ] = None,
+    category: Annotated[str, typer.Option(help="music, talk, podcast, gaming, news, education, …")] = "music",
+    visibility: Annotated[str, typer.Option(help="public, unlisted or private.")] = "public",
+    record: Annotated[bool, typer.Option("--record", help="Keep it: it becomes a track.")] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="Play the file again and again.")] = False,
+    song: Annotated[str | None, typer.Option(help="What is playing; by default from its tags.")] = None,
+    content_type: Annotated[
+        str | None, typer.Option("--content-type", help="What it is, where its bytes do not tell.")
+    ] = None,
+    server: Annotated[str | None, _SERVER] = None,
+    user: Annotated[str | None, _USER] = None,
+) -> None:
+    """Broadcast a file as it is heard, or standard input: `ffmpeg … -f mp3 - | veza stream -`."""
+    from veza.commands.stream import Show, run
+
+    show = Show(source, title, slug, key, category, visibility, record, loop, song, content_type)
+    run(show, server, user)
+
+
 @cli.command()
 def doctor() -> None:
     """Check settings, database, port and disk, and say what to do."""
