@@ -146,7 +146,8 @@ async def _stay_on_air(
         before = programme.sent
         try:
             answer = await _one_connection(url, target, headers, programme, verify)
-            judge(answer)
+            if not answer.is_success:
+                judge(answer)
             return  # all is sent, or the stream was ended by somebody
         except Unreachable as error:
             if not reconnect:
