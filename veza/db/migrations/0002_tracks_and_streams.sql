@@ -50,6 +50,10 @@ CREATE INDEX tracks_public_popular ON tracks (play_count DESC, id DESC) WHERE is
 CREATE INDEX tracks_public_title ON tracks (lower(title), id) WHERE is_public AND status = 'ready';
 CREATE INDEX tracks_public_genre ON tracks (lower(genre), id DESC) WHERE is_public AND status = 'ready';
 CREATE INDEX tracks_public_artist ON tracks (lower(artist), id DESC) WHERE is_public AND status = 'ready';
+-- Few are disabled, and lists of what people put here leave theirs out.
+CREATE INDEX users_inactive ON users (id) WHERE NOT is_active;
+-- LIKE 'abc%' cannot use tracks_public_title in most locales.
+CREATE INDEX tracks_title_prefix ON tracks (lower(title) text_pattern_ops) WHERE is_public AND status = 'ready';
 CREATE INDEX tracks_tags ON tracks USING gin (tags);
 CREATE INDEX tracks_text_trgm ON tracks USING gin
     ((lower(title || ' ' || coalesce(artist, '') || ' ' || coalesce(album, ''))) gin_trgm_ops);
