@@ -94,6 +94,8 @@ def test_a_request_never_shows_what_is_in_it(name: str) -> None:
         "emoji": secret,
         "seq": 1,
         "id": 1,
+        "track_id": 1,
+        "position_ms": 1,
     }
     frame |= {"status": secret, "messages": [], "text": secret, "nonce": secret, "to": 1, "with": 1}
     assert secret not in repr(decode(json.dumps(frame)))

@@ -19,6 +19,7 @@ from veza.actors.commands import (
     Enroll,
     Kick,
     Lift,
+    PartyWish,
     Person,
     Pin,
     Quit,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from veza.actors.carried import Enrollment
     from veza.actors.room.changing import Changing
 
+    from veza.actors.room.posting import Posting
 
 class Change(msgspec.Struct, frozen=True):
     """`unit(conn, room_id, *args)` in one transaction, then `apply(room, wish, result)`."""
@@ -91,7 +93,7 @@ def plan(room: Changing, wish: Wish | Enrollment) -> Change:
     match wish:
         case Edit(id=id, content=text):
             content = rules.content(text)
-            _may_act(room, person)
+            may_act(room, person)
             mentions = room.roster.mentions(content)
             return Change(
                 messages_db.edit, (id, person.user_id, content, mentions, _author_only(person)), _edited
@@ -100,7 +102,7 @@ def plan(room: Changing, wish: Wish | Enrollment) -> Change:
             room.roster.member(person)
             return Change(messages_db.delete, (id, person.user_id, _may_delete(room, person)), _deleted)
         case React(id=id, emoji=text, added=added):
-            _may_act(room, person)
+            may_act(room, person)
             emoji = rules.emoji(text)
             check = _room_for(emoji, room.settings.reactions_max) if added else _anything
             return Change(messages_db.react, (id, person.user_id, emoji, added, check), _reacted)
@@ -119,6 +121,8 @@ def plan(room: Changing, wish: Wish | Enrollment) -> Change:
                 raise denied("You are the last one here: delete the room instead, or invite somebody first.")
             return Change(rooms_db.remove_member, (person.user_id,), _quit)
     return _moderation(room, wish)
+        case PartyWish():
+            return room.plan_party(wish)
 
 
 def _keep_who_may_enter(room: Changing, batch: Enrollment) -> None:
@@ -230,7 +234,8 @@ def _room_for(emoji: str, most: int) -> Callable[[Message], None]:
     return check
 
 
-def _may_act(room: Changing, person: Person) -> None:
+def may_act(room: Posting, person: Person) -> None:
+    """Raise Refused for who may not say anything here either."""
     room.roster.refuse_banned(person.user_id)
     room.roster.member(person)
     room.roster.refuse_muted(person.user_id)

@@ -152,6 +152,33 @@ class MayInvite(Wish, frozen=True, kw_only=True):
 
 class Subscribe(msgspec.Struct, frozen=True):
     """A new connection of one of a conversation's two people, which knows messages up to `known_seq`."""
+class PartyWish(Wish, frozen=True, kw_only=True):
+    """A change of what a room plays together. Answers PartyState."""
+
+
+class PartyStart(PartyWish, frozen=True, kw_only=True):
+    """Play a track in step for all who are here, instead of what was played before."""
+
+    track_id: int
+    position_ms: int = 0
+    playing: bool = True
+
+
+class PartyMove(PartyWish, frozen=True, kw_only=True):
+    """Play, pause, seek: what is None stays as it is."""
+
+    position_ms: int | None = None
+    playing: bool | None = None
+
+
+class PartyStop(PartyWish, frozen=True, kw_only=True):
+    """Play nothing together any more."""
+
+
+class PartyGet(Wish, frozen=True, kw_only=True):
+    """Answers PartyState: a frame for a connection, also where nothing is played."""
+
+
 
     connection: Connection
     known_seq: int | None
@@ -184,6 +211,12 @@ class Expelled(msgspec.Struct, frozen=True):
     """A person's account was ended: every trace of presence goes."""
 
     user_id: int
+
+class TrackChanged(msgspec.Struct, frozen=True):
+    """A track is called otherwise, is private now, or gone (committed): perhaps it is played here."""
+
+    track_id: int
+
 
 
 class Settle(msgspec.Struct, frozen=True):

@@ -114,6 +114,37 @@ class MarkRead(Request, frozen=True, kw_only=True):
     with_: Id | None = msgspec.field(default=None, name="with")
 
 
+class _Party(Request, frozen=True, kw_only=True):
+    room: Room | None = None
+    with_user: Id | None = None
+
+
+class PartyStart(_Party, frozen=True, kw_only=True):
+    track_id: Id
+    position_ms: Id = 0
+    playing: bool = True
+
+
+class PartyPlay(_Party, frozen=True, kw_only=True):
+    position_ms: Id | None = None
+
+
+class PartyPause(_Party, frozen=True, kw_only=True):
+    pass
+
+
+class PartySeek(_Party, frozen=True, kw_only=True):
+    position_ms: Id
+
+
+class PartyStop(_Party, frozen=True, kw_only=True):
+    pass
+
+
+class PartyGet(_Party, frozen=True, kw_only=True):
+    pass
+
+
 class SetPresence(Request, frozen=True, kw_only=True):
     status: str
     text: str | None = None
@@ -152,4 +183,10 @@ TYPES: dict[str, type[Request]] = {
     "mark_read": MarkRead,
     "set_presence": SetPresence,
     "auth": Auth,
+    "party_start": PartyStart,
+    "party_play": PartyPlay,
+    "party_pause": PartyPause,
+    "party_seek": PartySeek,
+    "party_stop": PartyStop,
+    "party_get": PartyGet,
 }

@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 from veza.actors.carried import Carried
-from veza.actors.commands import BlocksChanged, Renamed, Say, Settle
+from veza.actors.commands import BlocksChanged, Renamed, Say, Settle, TrackChanged
 from veza.actors.errors import (
     INVALID_FORMAT,
     UNAVAILABLE,
@@ -190,6 +190,12 @@ class Rooms:
             room_id = await self.conversation(one, other)
             if room_id is not None and (running := self._supervisor.get(room_id)) is not None:
                 await running.ask(BlocksChanged())
+
+    def track_changed(self, track_id: int) -> None:
+        """A track changed, is private now, or gone (committed): tell the rooms that play it. Never blocks."""
+        for room_id, room in self._shown.items():
+            if room.plays(track_id) and (ref := self._supervisor.get(room_id)) is not None:
+                ref.answer(TrackChanged(track_id))
 
     def show(self, room: RoomBase) -> None:
         """The room begins to run (again); it has not loaded yet."""

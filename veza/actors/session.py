@@ -21,6 +21,10 @@ from veza.actors.commands import (
     Join,
     Leave,
     MarkRead,
+    PartyGet,
+    PartyMove,
+    PartyStart,
+    PartyStop,
     Person,
     Pin,
     React,
@@ -203,6 +207,10 @@ class SessionActor(Actor):
             case r.MessageBatch() if request.messages:
                 await self._batch(request, ref)
                 return
+            case r.PartyStart() | r.PartyPlay() | r.PartyPause() | r.PartySeek() | r.PartyStop():
+                self._count_message()  # everybody in the room hears of it
+                await self._tell_party(request, ref)
+                return
         self._count_frame()
         match request:
             case r.Ping():
@@ -246,6 +254,8 @@ class SessionActor(Actor):
                 mark = MarkRead(person=self.person, connection=self.connection, ref=ref, seq=request.seq)
                 if known is not None:
                     await self._tell(known, mark)
+            case r.PartyGet():
+                await self._tell_party(request, ref)
             case r.SetPresence():
                 await self._set_presence(request)
             case r.Auth(token=token):
@@ -283,6 +293,27 @@ class SessionActor(Actor):
                 wish = Pin(**about, pinned=False)
             case _:
                 raise TypeError(f"nothing serves {type(request).__name__}")
+        await self._tell(room_id, wish)
+
+    async def _tell_party(self, request: Any, ref: str | None) -> None:
+        room_id = await self._known_target(request.room, request.with_user, None)
+        if room_id is None:
+            raise room_not_found()
+        about: dict[str, Any] = {"person": self.person, "connection": self.connection, "ref": ref}
+        wish: Wish
+        match request:
+            case r.PartyStart(track_id=track_id, position_ms=position, playing=playing):
+                wish = PartyStart(**about, track_id=track_id, position_ms=position, playing=playing)
+            case r.PartyPlay(position_ms=position):
+                wish = PartyMove(**about, position_ms=position, playing=True)
+            case r.PartyPause():
+                wish = PartyMove(**about, playing=False)
+            case r.PartySeek(position_ms=position):
+                wish = PartyMove(**about, position_ms=position)
+            case r.PartyStop():
+                wish = PartyStop(**about)
+            case _:
+                wish = PartyGet(**about)
         await self._tell(room_id, wish)
 
     async def _target(self, room: str | int | None, with_user: int | None, old: int | None) -> int:

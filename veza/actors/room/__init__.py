@@ -6,6 +6,7 @@ blocking    between two people: who has blocked whom
 attendance  who is here: subscribing, leaving, being seen
 resuming    letting a connection in, with what it missed
 posting     a message's way: check, ledger, delivery
+listening   playing a track in step for all
 changing    memberships and other changes, one at a time
 actor       the life of a room, and every message it takes
 notes       what it tells itself

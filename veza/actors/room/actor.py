@@ -20,11 +20,13 @@ from veza.actors.commands import (
     Leave,
     MarkRead,
     MayInvite,
+    PartyGet,
     PresenceChanged,
     Renamed,
     Say,
     Settle,
     Subscribe,
+    TrackChanged,
     Typing,
     Unsubscribe,
     Wish,
@@ -46,11 +48,14 @@ from veza.actors.room.notes import (
     AnnounceOnline,
     BlocksRead,
     Changed,
+    CheckParty,
     FillAgain,
     Filled,
     Flush,
     GoOn,
     LoadAgain,
+    PartyChecked,
+    PartyTrackEnds,
     ReadBlocksAgain,
     Replayed,
     Saved,
@@ -109,10 +114,13 @@ class RoomActor(Changing):
             if not connection.invisible:
                 self.online[connection.user_id] = connection.username
         self.room = room
+        self.party_loaded(loaded.party)
         if self.context.restarted or carried.held:
             self.context.ref.answer(GoOn())
         for connection in newcomers:
             await self._enter(connection)
+            if greeting := self.greeting():
+                connection.outlet.post(greeting)
 
     async def _catch_up(self) -> None:
         """After a restart: send what was committed, but not delivered by the incarnation before."""
@@ -295,6 +303,8 @@ class RoomActor(Changing):
                 self._must_see(message.person)
                 self._may_invite(message.person)
                 return True
+            case PartyGet():
+                return self._party_get(message)
             case Wish():
                 self._enqueue(message, None if message.connection else self.context.defer())
             case Changed():
@@ -319,6 +329,12 @@ class RoomActor(Changing):
                 await self._resume(Resume(connection, known, None, None))
             case Unsubscribe(connection=connection):
                 await self._exit(connection)
+            case PartyTrackEnds():
+                self._track_ends()
+            case TrackChanged(track_id=track_id) | CheckParty(track_id=track_id):
+                self._check_party(track_id)
+            case PartyChecked(track_id=track_id, outcome=outcome):
+                self._party_checked(track_id, outcome)
             case PresenceChanged():
                 self._presence(message)
             case Renamed(user_id=user_id, username=username):

@@ -172,12 +172,20 @@ class RoomBase(Actor):
             last_read_seq=member.last_read_seq if member else 0,
         )
 
+    def greeting(self) -> bytes:
+        """Frames for a connection that is being let in, behind the acknowledgement."""
+        return b""
+
     def glance(self, user_id: int) -> Glance | None:
         """For lists, which must not wait for a mailbox. Reads only, in one step; None until it has loaded."""
         if self.room is None:
             return None
         member = self.roster.members.get(user_id)
         return Glance(len(self.online), member.last_read_seq if member is not None else 0)
+
+    def plays(self, track_id: int) -> bool:
+        """Does the room play this track, or may it be reading just now what it plays?"""
+        return self.room is None
 
     def concerns(self, user_id: int) -> bool:
         """Does the room know this person, or may it be reading about him just now?"""

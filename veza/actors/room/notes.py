@@ -14,6 +14,7 @@ from veza.actors.commands import (
 )
 from veza.actors.kernel import Reply
 from veza.db.messages import Message
+from veza.db.parties import PartyRow
 
 
 class Flush(msgspec.Struct, frozen=True):
@@ -74,6 +75,23 @@ class BlocksRead(msgspec.Struct, frozen=True):
 
 class ReadBlocksAgain(msgspec.Struct, frozen=True):
     """Try again to read that."""
+
+
+class PartyTrackEnds(msgspec.Struct, frozen=True):
+    """The track that is played together is at its end."""
+
+
+class CheckParty(msgspec.Struct, frozen=True):
+    """Try again to read whether this track can still be played to everybody."""
+
+    track_id: int
+
+
+class PartyChecked(msgspec.Struct, frozen=True):
+    """Whether it can; None: no more."""
+
+    track_id: int
+    outcome: Outcome[PartyRow | None]
 
 
 class Saved(msgspec.Struct, frozen=True):

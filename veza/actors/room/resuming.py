@@ -119,6 +119,7 @@ class Resuming(Attendance):
         out = [self.fanout.take_acks(connection)]
         if resume.wish is not None:
             out.append(self._join_ack(resume, missed is not None))
+        out.append(self.greeting())
         out += (missed or []) + changed
         if blob := b"".join(out):
             connection.outlet.post(blob)

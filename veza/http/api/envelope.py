@@ -175,6 +175,8 @@ _REFUSALS: Final[dict[str, int]] = {
     actor_errors.CONFLICT: 409,
 }
 
+    actor_errors.TRACK_NOT_FOUND: 404,
+    actor_errors.NO_PARTY: 404,
 
 def translate(error: BaseException) -> ApiError | None:
     """What an error below us looks like from outside; None for a defect of ours (500, logged by the caller)."""

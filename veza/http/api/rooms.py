@@ -10,7 +10,9 @@ from msgspec import Meta, Struct
 from quart import Blueprint, Response
 
 from veza.actors import rules
-from veza.actors.commands import Enroll, Quit, Remove, Update
+from veza.actors.commands import Enroll, PartyGet, Quit, Remove, Update
+from veza.actors.errors import NO_PARTY, Refused
+from veza.actors.party import PartyState
 from veza.actors.registry import Identity
 from veza.db import room_lists
 from veza.db import rooms as rooms_db
@@ -163,6 +165,18 @@ async def delete_room(room: str, identity: Identity) -> Response:
     """Delete a room with all that was said in it."""
     await ask(room, Remove(person=person(identity)))
     return ok(message="The room is gone.")
+
+
+@chat_rooms.get("/rooms/<room>/party")
+@signed_in
+@answers(PartyState)
+@fails(404)
+async def party(room: str, identity: Identity) -> Response:
+    """What the room plays together, and where the track is now. Sockets are told of every change by `party_state`."""
+    state: PartyState = await ask(room, PartyGet(person=person(identity)))
+    if state.track_id is None:
+        raise Refused(NO_PARTY, "Nothing is played together here.")
+    return ok(state)
 
 
 @chat_rooms.post("/rooms/<room>/join")
