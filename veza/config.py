@@ -219,7 +219,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stream_burst: Annotated[Size, "bytes a new listener gets at once, so that sound starts at once"] = (
         64 * KiB
     )
-    stream_pass_wait: Annotated[Duration, "longest wait to send several chunks as one write"] = 0.075
+    stream_pass_wait: Annotated[Duration, "longest wait to send several chunks as one write"] = 0.080
     stream_grace: Annotated[Duration, "how long listeners wait for a source that dropped to come back"] = 30.0
     stream_stall: Annotated[Duration, "silence after which a source counts as dropped"] = 15.0
     stream_frame_limit: Annotated[Size, "longest frame of a browser that broadcasts"] = 4 * MiB

@@ -10,12 +10,14 @@ import socket
 import struct
 import sys
 import termios
+from collections.abc import Callable
 from typing import Final
 
 import trio
 from trio.lowlevel import checkpoint, notify_closing, wait_readable, wait_writable
 
 READ_SIZE: Final = 64 * 1024
+_MORE: Final = getattr(socket, "MSG_MORE", 0)
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close() sends RST
 
 
@@ -106,6 +108,18 @@ class Line:
         """
         try:
             return os.write(self._socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+
+    @property
+    def direct(self) -> Callable[[bytes], int] | None:
+        """The socket's own `send`, for who broadcasts: as `write`, but raises BlockingIOError where that answers 0."""
+        return self._socket.send
+
+    def write_more(self, data: bytes) -> int:
+        """As `write`, where more follows at once: the kernel keeps an unfilled packet back for it."""
+        try:
+            return self._socket.send(data, _MORE)
         except BlockingIOError:
             return 0
 

@@ -167,7 +167,7 @@ class _Broadcast:
             first = await self._read(body)
         data = first
         while data:
-            heard = await self._streams.ask(mount.id, Pour(seat, data), timeout=60.0)
+            heard = await self._streams.ask(mount.id, Pour(seat, data, trio.current_time()), timeout=60.0)
             if heard and waits and not self.answered:
                 await self._answer()
             data = await self._read(body)

@@ -47,6 +47,10 @@ class TlsLine(Line):
     def unsent(self) -> int:  # type: ignore[override]
         return len(self._waiting) + self._outgoing.pending
 
+    @property
+    def direct(self) -> None:
+        """There is none: every byte is encrypted first."""
+
     async def agree(self) -> None:
         """The handshake; the caller sets the deadline.
 
@@ -99,6 +103,9 @@ class TlsLine(Line):
                     raise OSError(error.reason) from None
         self._try_flush()
         return taken
+
+    def write_more(self, data: bytes) -> int:
+        return self.write(data)
 
     def finish(self) -> None:
         if not self.closed:

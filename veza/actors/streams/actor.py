@@ -16,6 +16,7 @@ from veza.actors.streams.air import Air
 from veza.actors.streams.base import NoteAgain
 from veza.actors.streams.broadcasting import Broadcasting, NotRead
 from veza.actors.streams.fanout import Fanout
+from veza.actors.streams.listener import Progressive
 from veza.actors.streams.listening import Listening, PartNow
 from veza.actors.streams.messages import (
     Changed,
@@ -79,9 +80,9 @@ class StreamActor(Listening, Broadcasting):
     def _go_on(self) -> None:
         """After a crash: timers are gone, a pass may have ended half-way."""
         air, fanout = self.air, self.fanout
-        for listener in [one for one in fanout.caught if one.at != fanout.passed]:
-            del fanout.caught[listener]
-            fanout.behind[listener] = None
+        for listener in fanout.behind:
+            if isinstance(listener, Progressive):
+                listener.waiting = False  # who waits for him may be gone; to wait twice does no harm
         self.tick_soon()
         self.pass_in(0.0)
         if not air.noting:
@@ -125,8 +126,7 @@ class StreamActor(Listening, Broadcasting):
             case Pour():
                 return await self.pour(message)
             case Pass():
-                self.pass_timer = None
-                await self.run_pass()
+                await self.late_pass()
             case Writable():
                 self.writable(message)
             case Listen(listener=listener):

@@ -129,8 +129,7 @@ class StreamBase(Actor):
 
     def tell_all(self, blob: bytes) -> None:
         """A text frame to those who can be told."""
-        fanout = self.fanout
-        for listener in (*fanout.caught, *fanout.behind):
+        for listener in self.fanout.everybody():
             listener.tell(blob)
 
     # Storing --------------------------------------------------------------------------------------

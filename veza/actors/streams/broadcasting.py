@@ -61,7 +61,7 @@ class Broadcasting(StreamBase):
         air, seat, data = self.air, message.seat, message.data
         if seat is not air.seat or seat.ended:
             raise seat.reason or refusals.taken_over()
-        now = trio.current_time()
+        now = message.at
         seat.last = now
         air.counts.bytes_in += len(data)
         self.tally.bytes_in += len(data)
@@ -90,11 +90,7 @@ class Broadcasting(StreamBase):
             chunks, air.before = air.before + chunks, []
             await self._go_live(seat, splitter.content_type)
         self._append(chunks, now)
-        delay = self.fanout.came(now)
-        if delay <= 0:
-            await self.run_pass()
-        elif self.pass_timer is None:
-            self.pass_in(delay)
+        await self.pass_on(now)
         return True
 
     def _append(self, chunks: list[Chunk], now: float) -> None:
@@ -135,17 +131,18 @@ class Broadcasting(StreamBase):
         """What comes now is no continuation of what was: who cannot be told so has heard the end."""
         fanout = self.fanout
         await self.run_pass()
-        for listener in (*fanout.caught, *fanout.behind):
+        for listener in fanout.everybody():
             if listener.kind == "socket":
-                fanout.remove(listener)
-                fanout.behind[listener] = None
                 self.air.unbegun[listener] = None
                 listener.at = -1
             elif listener not in self.air.unbegun:
                 fanout.remove(listener)
-                listener.part() if listener.whole else listener.cut()
+                if listener.whole:
+                    listener.part()
+                else:
+                    listener.cut()
         fanout.ring.clear()
-        fanout.passed = fanout.ring.end
+        fanout.restart()
         self.stop_recording()
 
     def _turn_out(self, reason: str) -> Refused:
@@ -177,8 +174,6 @@ class Broadcasting(StreamBase):
         self.note("interrupted", streams_db.interrupted, self.stream_id)
         self.await_return()
         self.tell_state()
-        if self.fanout.passed != self.fanout.ring.end and self.pass_timer is None:
-            self.pass_in(0.0)
         log.info("the source dropped", stream=self.stream_id)
 
     def await_return(self) -> None:
@@ -323,10 +318,10 @@ class Broadcasting(StreamBase):
 
     # The other half provides ----------------------------------------------------------------------
 
-    async def run_pass(self) -> None:
+    async def pass_on(self, now: float) -> None:
         raise NotImplementedError
 
-    def pass_in(self, delay: float) -> None:
+    async def run_pass(self) -> None:
         raise NotImplementedError
 
     def tick_soon(self) -> None:

@@ -221,5 +221,5 @@ class Streams:
                 air.seat.show_out(refusals.given_up())
             for recorder in list(air.recorders):
                 recorder.close()
-            for listener in (*stream.fanout.caught, *stream.fanout.behind):
+            for listener in stream.fanout.everybody():
                 listener.cut()

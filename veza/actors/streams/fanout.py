@@ -1,14 +1,17 @@
 """One write per listener: what has gathered since the last pass is one blob, and everybody gets the same bytes.
 
 Who has taken all so far is `caught up`; who has not is `behind`, and catches up at the pace of his line. A pass over
-many costs much, so the next one waits the longer the dearer the last was (a sixteenth of the time at most is spent
-on passes, until the longest wait is reached): few hear at once, many cost no more than they must.
+many costs much, so bytes wait for others the longer the dearer a round of passes was (a sixteenth of the time at most
+is spent on passes, until the longest wait is reached): few hear at once, many cost no more than they must.
+
+Many are divided into cohorts whose passes take turns, one at each arrival of bytes. Nobody waits longer for that, and
+nobody waits for all the others to be served either.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import trio
@@ -17,8 +20,10 @@ from veza.actors.streams.listener import Listener, Progressive
 from veza.actors.streams.ring import Opening, Ring
 
 YIELD_EVERY: Final = 256
+COHORTS: Final = 4
+COHORT: Final = 256  # listeners of the first cohort before there is a second
 SHARE: Final = 16
-SLACK: Final = 1.2
+SLACK: Final = 1.2  # the beat may falter
 
 
 class Tally:
@@ -33,11 +38,31 @@ class Tally:
         self.moved = 0  # listeners who were taken over a gap
 
 
+class Cohort:
+    """Listeners who are served together.
+
+    Attributes:
+        passed: the place up to which all of them have been given the stream.
+        oldest: when the oldest bytes came that they have not.
+    """
+
+    __slots__ = ("caught", "cost", "oldest", "passed", "plain", "size")
+
+    def __init__(self, place: int) -> None:
+        self.passed = place
+        self.oldest: float | None = None
+        self.size = 0  # with those behind
+        self.cost = 0.0  # of its last pass, seconds
+        # Caught up: those who need no more than one call for a blob, with that call; and the others.
+        self.plain: dict[Progressive, Callable[[bytes], int]] = {}
+        self.caught: dict[Listener, None] = {}
+
+
 class Fanout:
     """The listeners of one stream.
 
     Args:
-        wait: longest time between two passes, seconds.
+        wait: longest time bytes wait for others, seconds.
         lost: told of a listener whose connection turned out to be dead, or who was too slow.
         wake: told of a listener who can be served no further until his line takes more.
     """
@@ -51,58 +76,74 @@ class Fanout:
         wake: Callable[[Progressive], None],
     ) -> None:
         self.ring = ring
-        self.passed = ring.end  # the place up to which those who are caught up have been given all
-        self.caught: dict[Listener, None] = {}
         self.behind: dict[Listener, None] = {}
-        self.last_cost = 0.0
+        self._cohorts = [Cohort(ring.end) for _ in range(COHORTS)]
+        self._of: dict[Listener, Cohort] = {}
         self._wait = wait
         self._tally = tally
         self._lost = lost
         self._wake = wake
-        self._oldest: float | None = None  # when the oldest bytes that wait came
+        self._arrivals = 0
         self._last_came = -1e9
         self._gap = 1.0  # between two arrivals, seconds, lately
 
     def __len__(self) -> int:
-        return len(self.caught) + len(self.behind)
+        return len(self._of)
+
+    def __contains__(self, listener: Listener) -> bool:
+        return listener in self._of
+
+    def everybody(self) -> list[Listener]:
+        return list(self._of)
+
+    def caught_up(self) -> list[Listener]:
+        return [one for cohort in self._cohorts for one in (*cohort.plain, *cohort.caught)]
 
     @property
-    def pause(self) -> float:
-        """How long the oldest bytes wait for others before a pass, seconds."""
-        return min(self._wait, SHARE * self.last_cost)
+    def last_cost(self) -> float:
+        """What a round over everybody took, seconds."""
+        return sum(cohort.cost for cohort in self._cohorts)
 
-    def came(self, now: float) -> float:
-        """Bytes were appended now; how long until a pass is due: 0.0 at once.
+    @property
+    def waiting(self) -> bool:
+        """Is there anything that somebody who is caught up has not been given?"""
+        return any(cohort.size and cohort.passed != self.ring.end for cohort in self._cohorts)
 
-        What comes with a beat is passed on with a beat: at the last arrival that is not yet too late for the oldest.
-        """
-        self._gap += (min(1.0, now - self._last_came) - self._gap) / 4
-        self._last_came = now
-        if self._oldest is None:
-            self._oldest = now
-        waited, pause = now - self._oldest, self.pause
-        if not len(self) or waited + self._gap > pause:
-            return 0.0
-        return pause * SLACK - waited  # the beat may falter
+    # Who listens ----------------------------------------------------------------------------------
 
     def belongs_to(self, lost: Callable[[Listener], None], wake: Callable[[Progressive], None]) -> None:
-        """Another incarnation of the actor is told from now on."""
+        """Another incarnation of the actor is told from now on. A pass may have been left half-way."""
         self._lost, self._wake = lost, wake
+        for cohort in self._cohorts:
+            for listener in (*cohort.plain, *cohort.caught):
+                if listener.at != cohort.passed:
+                    self._fall_behind(cohort, listener)
 
-    def add(self, listener: Listener) -> None:
-        """One more; it has begun. What can be written is written at once."""
+    def place(self, listener: Listener) -> int:
+        """Choose a cohort for one more; the place up to which that has been served."""
+        used = self._cohorts[: 1 + len(self._of) // COHORT]
+        cohort = min(used, key=lambda one: one.size)
+        cohort.size += 1
+        self._of[listener] = cohort
         self.behind[listener] = None
-        self.catch_up(listener)
+        return cohort.passed
 
     def remove(self, listener: Listener) -> bool:
         """Whether it was one of ours."""
-        caught, behind = self.caught.pop(listener, self), self.behind.pop(listener, self)
-        return caught is None or behind is None
+        cohort = self._of.pop(listener, None)
+        if cohort is None:
+            return False
+        cohort.size -= 1
+        cohort.caught.pop(listener, None)
+        cohort.plain.pop(listener, None)  # type: ignore[call-overload]
+        self.behind.pop(listener, None)
+        return True
 
     def catch_up(self, listener: Listener) -> None:
         """Give somebody who is behind what he takes."""
+        cohort = self._of[listener]
         try:
-            done = listener.serve(self.ring, self.passed)
+            done = listener.serve(self.ring, cohort.passed)
         except OSError:
             self._lost(listener)
             return
@@ -110,63 +151,130 @@ class Fanout:
             if isinstance(listener, Progressive) and not listener.waiting:
                 listener.waiting = True
                 self._wake(listener)
-        elif listener.at == self.passed:
+        elif listener.at == cohort.passed:
             del self.behind[listener]
-            self.caught[listener] = None
+            send = listener.line.direct if type(listener) is Progressive and listener.icy is None else None
+            if send is not None:
+                cohort.plain[listener] = send  # type: ignore[index]
+            else:
+                cohort.caught[listener] = None
 
-    async def run(self, now: float, again: bool) -> None:
-        """One pass. Afterwards everybody has been given all there is, but for those behind.
+    def _fall_behind(self, cohort: Cohort, listener: Listener) -> None:
+        cohort.caught.pop(listener, None)
+        cohort.plain.pop(listener, None)  # type: ignore[call-overload]
+        self.behind[listener] = None
+
+    def restart(self) -> None:
+        """The ring has been cleared: all that is left begin anew."""
+        for cohort in self._cohorts:
+            cohort.passed = self.ring.end
+            cohort.oldest = None
+            for listener in (*cohort.plain, *cohort.caught):
+                self._fall_behind(cohort, listener)
+
+    # Passes ---------------------------------------------------------------------------------------
+
+    @property
+    def pause(self) -> float:
+        """How long the oldest bytes wait for others before a pass, seconds."""
+        return min(self._wait, SHARE * self.last_cost)
+
+    def came(self, now: float) -> list[Cohort]:
+        """Bytes were appended that came at `now`: whose turn it is.
+
+        What comes with a beat is passed on with a beat: at the last arrival that is not yet too late for the oldest.
+        """
+        self._gap += (min(1.0, max(0.0, now - self._last_came)) - self._gap) / 8
+        self._last_came = now
+        self._arrivals += 1
+        pause, gap = self.pause, self._gap
+        beats = 1 + int(pause / gap) if gap > 0 else 1 + COHORTS
+        beat = self._arrivals % beats
+        due = []
+        for nth, cohort in enumerate(self._cohorts):
+            if not cohort.size:
+                cohort.passed = self.ring.end
+                cohort.oldest = None
+                continue
+            if cohort.oldest is None:
+                cohort.oldest = now
+            if nth * beats // COHORTS == beat or now - cohort.oldest + gap > pause * SLACK:
+                due.append(cohort)
+        return due
+
+    def overdue(self, now: float) -> list[Cohort]:
+        """Whose bytes have waited for long enough, though no others came."""
+        latest = now - self.pause * SLACK + 0.0005
+        return [one for one in self._cohorts if one.oldest is not None and one.oldest <= latest]
+
+    def delay(self, now: float) -> float | None:
+        """Seconds until somebody is overdue; None while nothing waits."""
+        waiting = [cohort.oldest for cohort in self._cohorts if cohort.oldest is not None]
+        return max(0.0, min(waiting) + self.pause * SLACK - now) if waiting else None
+
+    async def run(self, now: float, again: bool, cohorts: Iterable[Cohort] | None = None) -> None:
+        """Passes over some cohorts, or all: afterwards theirs have been given all there is, but for those behind.
 
         Args:
             again: somebody who is taken over a gap needs the container's header once more.
         """
-        start, stop = self.passed, self.ring.end
-        self.passed = stop
-        self._oldest = None
-        began = time.perf_counter()
-        if stop > start:
-            await self._spread(start, stop)
+        for cohort in self._cohorts if cohorts is None else cohorts:
+            start, stop = cohort.passed, self.ring.end
+            cohort.passed = stop
+            cohort.oldest = None
+            if stop > start and (cohort.plain or cohort.caught):
+                began = time.perf_counter()
+                await self._spread(cohort, start, stop)
+                cohort.cost = time.perf_counter() - began
+                self._tally.passes += 1
+            elif not cohort.size:
+                cohort.cost = 0.0
         self._retire(now, again)
         for listener in list(self.behind):
-            if not listener.waiting:
+            if not listener.waiting and listener in self.behind:
                 self.catch_up(listener)
-        self.last_cost = time.perf_counter() - began
-        self._tally.passes += 1
 
-    async def _spread(self, start: int, stop: int) -> None:
-        ring = self.ring
-        blob = ring.read(start, stop)
+    async def _spread(self, cohort: Cohort, start: int, stop: int) -> None:
+        blob = self.ring.read(start, stop)
         size = len(blob)
-        listeners = list(self.caught)
-        self._tally.writes += len(listeners)
-        self._tally.bytes_out += len(listeners) * size
-        for i, listener in enumerate(listeners, 1):
+        plain, caught = list(cohort.plain.items()), list(cohort.caught)
+        self._tally.writes += len(plain) + len(caught)
+        self._tally.bytes_out += (len(plain) + len(caught)) * size
+        for i, (listener, send) in enumerate(plain, 1):
+            # The beaten path: one call into the kernel, and a number.
             try:
-                if type(listener) is Progressive and listener.icy is None:
-                    # The beaten path: one write, and a number.
-                    line = listener.line
-                    taken = line.write(blob)
-                    listener.at = start + taken
-                    done = taken == size and not line.unsent
-                else:
-                    done = listener.serve(ring, stop)
+                taken = send(blob)
+            except BlockingIOError:
+                taken = 0
             except OSError:
                 self._lost(listener)
-            else:
-                if not done:
-                    self.caught.pop(listener, None)
-                    self.behind[listener] = None
-                    if type(listener) is Progressive:
-                        listener.waiting = True
-                        self._wake(listener)
+                continue
+            listener.at = start + taken
+            if taken != size:
+                self._fall_behind(cohort, listener)
+                listener.waiting = True
+                self._wake(listener)
+            if i % YIELD_EVERY == 0:
+                await trio.lowlevel.checkpoint()
+        for i, other in enumerate(caught, 1):
+            try:
+                done = other.serve(self.ring, stop)
+            except OSError:
+                self._lost(other)
+                continue
+            if not done:
+                self._fall_behind(cohort, other)
+                if isinstance(other, Progressive):
+                    other.waiting = True
+                    self._wake(other)
             if i % YIELD_EVERY == 0:
                 await trio.lowlevel.checkpoint()
 
     def _retire(self, now: float, again: bool) -> None:
         """Let the ring forget; who still needed what it forgets goes on at the newest key point, once."""
         ring = self.ring
-        horizon = ring.horizon(now)
-        if horizon == ring.start:
+        horizon = min(ring.horizon(now), *(one.passed for one in self._cohorts))
+        if horizon <= ring.start:
             return
         key = ring.newest_key
         opening: Opening | None = None

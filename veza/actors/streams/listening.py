@@ -54,12 +54,12 @@ class Listening(StreamBase):
             raise refusals.full()
         if isinstance(listener, Progressive):
             listener.song = air.song
-        opening = fanout.ring.opening(self.settings.stream_burst, fanout.passed)
+        opening = fanout.ring.opening(self.settings.stream_burst, fanout.place(listener))
         listener.begin(self.live_info(), opening)
         if opening is None:
             air.unbegun[listener] = None
         listener.tell(self.state_frame())
-        fanout.add(listener)
+        fanout.catch_up(listener)
         air.counts.listeners += 1
         self.count_minute(self.listener_count)
         self.tick_soon()
@@ -92,7 +92,7 @@ class Listening(StreamBase):
 
     def turn_out_strangers(self) -> None:
         """The stream is private now. Who may listen all the same comes back with what lets him in."""
-        for listener in (*self.fanout.caught, *self.fanout.behind):
+        for listener in self.fanout.everybody():
             self.left(listener)
             listener.part()
 
@@ -106,10 +106,27 @@ class Listening(StreamBase):
 
     # Passes ---------------------------------------------------------------------------------------
 
+    async def pass_on(self, now: float) -> None:
+        """Bytes came at `now`: give them to whom it is time to give them."""
+        fanout = self.fanout
+        if due := fanout.came(now):
+            await fanout.run(now, self.again(), due)
+        self._pass_later()
+
+    async def late_pass(self) -> None:
+        """No more came, and what is there has waited for long enough."""
+        self.pass_timer = None
+        now = trio.current_time()
+        if due := self.fanout.overdue(now):
+            await self.fanout.run(now, self.again(), due)
+        self._pass_later()
+
+    def _pass_later(self) -> None:
+        if self.pass_timer is None and (delay := self.fanout.delay(trio.current_time())) is not None:
+            self.pass_in(delay)
+
     async def run_pass(self) -> None:
-        if self.pass_timer is not None:
-            self.pass_timer.cancel()
-            self.pass_timer = None
+        """Everything to everybody."""
         await self.fanout.run(trio.current_time(), self.again())
         if self.air.closing or self.air.state == "ended":
             self._part_the_served()
@@ -143,7 +160,7 @@ class Listening(StreamBase):
 
     def _part_the_served(self) -> None:
         if self.air.closing or self.air.state == "ended":
-            for listener in list(self.fanout.caught):
+            for listener in self.fanout.caught_up():
                 self.left(listener)
                 listener.part()
 
@@ -154,7 +171,7 @@ class Listening(StreamBase):
 
     def song_changed(self) -> None:
         song = self.air.song
-        for listener in (*self.fanout.caught, *self.fanout.behind):
+        for listener in self.fanout.everybody():
             if isinstance(listener, Progressive):
                 listener.song = song
         self.tell_all(frame("metadata", {"song": song}))

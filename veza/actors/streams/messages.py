@@ -49,6 +49,7 @@ class Pour(msgspec.Struct, frozen=True, eq=False):
 
     seat: Seat
     data: bytes
+    at: float  # trio.current_time() when they came
 
     def __repr__(self) -> str:
         return f"<Pour {len(self.data)} bytes>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from veza.actors.streams.messages import LiveInfo
@@ -13,6 +14,12 @@ class Line(Protocol):
     @property
     def unsent(self) -> int:
         """Bytes `write` took that the kernel has not (TLS only)."""
+        ...
+
+    @property
+    def direct(self) -> Callable[[bytes], int] | None:
+        """The shortest way to `write` while nothing waits: raises BlockingIOError where that answers 0. None: this line
+        has none (TLS)."""
         ...
 
     def write(self, data: bytes | memoryview) -> int:

@@ -176,7 +176,9 @@ class StreamSockets:
                 outlet.close(UNSUPPORTED, "binary frames only")
                 return
             if data:
-                now_heard = await self._streams.ask(mount.id, Pour(seat, bytes(data)), timeout=60.0)
+                now_heard = await self._streams.ask(
+                    mount.id, Pour(seat, bytes(data), trio.current_time()), timeout=60.0
+                )
                 if now_heard and not heard:
                     heard = True
                     outlet.post(frame("on_air", {"slug": mount.slug}))
