@@ -23,6 +23,7 @@ from veza.actors.kernel import ActorError, Ref, System, open_system
 from veza.actors.ledger import Balance, Books, LedgerActor
 from veza.actors.people import PeopleActor, follow
 from veza.actors.presence import PresenceActor, Present, Statistics
+from veza.actors.recordings import Recordings
 from veza.actors.rooms import Rooms
 from veza.actors.streams import Streams
 from veza.actors.track_intake import keep_swept
@@ -133,13 +134,23 @@ async def open_server(
         stack.callback(db.hurry)  # the last of all: whoever has the database afterwards need not hurry
         core = await stack.enter_async_context(open_core(settings, db))
         mailer = await stack.enter_async_context(open_mailer(settings))
+        library = Library(settings.data)
+        await trio.to_thread.run_sync(library.prepare)
         streams = Streams(
             core.system,
             db=db,
             settings=settings,
-            library=Library(settings.data),
+            library=library,
             make_hls=hls_maker(settings),
         )
+        recordings = Recordings(
+            core.system.supervisor("recordings"),
+            db=db,
+            library=library,
+            processing=None,
+            most=settings.tracks_owned_max,
+        )
+        streams.on_ended(recordings.finish)
         services = assemble(
             settings,
             db,
@@ -148,6 +159,7 @@ async def open_server(
             rooms=core.rooms,
             presence=core.presence,
             streams=streams,
+            recordings=recordings,
             actors_ready=core.ready,
         )
         chat = ChatSockets(
@@ -163,7 +175,6 @@ async def open_server(
         watch = AdminSockets(
             core.system, settings=settings, registry=services.registry, origins=services.origins
         )
-        await trio.to_thread.run_sync(services.library.prepare)
         live = LiveHouse(services, streams)
         follow(services.registry, core.people)
         _measure(services.metrics, core, chat)
@@ -187,6 +198,7 @@ async def open_server(
                 listeners=listeners,
             )
         )
+        services.extra["port"] = opened.port
         try:
             yield App(core, services, chat, opened)
         finally:

@@ -26,6 +26,7 @@ from veza.actors.commands import (
     React,
     Remove,
     Sanction,
+    Seclude,
     SetRole,
     Update,
     Wish,
@@ -53,8 +54,8 @@ from veza.db.messages import Message
 if TYPE_CHECKING:
     from veza.actors.carried import Enrollment
     from veza.actors.room.changing import Changing
-
     from veza.actors.room.posting import Posting
+
 
 class Change(msgspec.Struct, frozen=True):
     """`unit(conn, room_id, *args)` in one transaction, then `apply(room, wish, result)`."""
@@ -87,7 +88,7 @@ def plan(room: Changing, wish: Wish | Enrollment) -> Change:
     person = wish.person
     if room.room is None:
         raise room_not_found()
-    house = isinstance(wish, Update | Remove) and wish.house
+    house = isinstance(wish, Seclude) or (isinstance(wish, Update | Remove) and wish.house)
     if room.room.kind != "public" and person.user_id not in room.roster.members and not house:
         raise room_not_found()
     match wish:
@@ -120,9 +121,9 @@ def plan(room: Changing, wish: Wish | Enrollment) -> Change:
                 # Nobody could ever enter, read or delete it again.
                 raise denied("You are the last one here: delete the room instead, or invite somebody first.")
             return Change(rooms_db.remove_member, (person.user_id,), _quit)
-    return _moderation(room, wish)
         case PartyWish():
             return room.plan_party(wish)
+    return _moderation(room, wish)
 
 
 def _keep_who_may_enter(room: Changing, batch: Enrollment) -> None:
@@ -173,6 +174,8 @@ def _moderation(room: Changing, wish: Wish) -> Change:
             visibility = None if private is None else "private" if private else "public"
             stored = rules.room_name(name) if name is not None else None
             return Change(rooms_db.update, (stored, description, visibility, slow), _updated)
+        case Seclude():
+            return Change(rooms_db.seclude, (person.user_id,), _secluded)
         case Remove():
             if not wish.house:
                 roster.need(person, rules.OWNER, "delete it")
@@ -369,6 +372,20 @@ async def _updated(room: Changing, wish: Update, stored: rooms_db.Room | None) -
     # Encoded frames name the room: replays must not name it as it was.
     room.ring.clear()
     return room.describe(wish.person)
+
+
+async def _secluded(room: Changing, wish: Seclude, stored: tuple[rooms_db.Room, list[int]] | None) -> None:
+    if stored is None:
+        raise room_not_found()
+    room.room, gone = stored
+    room.renamed()
+    room.address = Address(room.room.id, room.room.kind, room.room.name, room.room.people)
+    room.ring.clear()
+    notice = error_frame(NOT_JOINED, "This room is private now.", {**room.named(), "reason": "private"})
+    for user_id in gone:
+        room.roster.drop(user_id)
+    for user_id in {c.user_id for c in (*room.fanout.subscribers, *room.gated)} - room.roster.members.keys():
+        await room.expel(user_id, notice)
 
 
 async def _removed(room: Changing, wish: Remove, _: bool) -> None:

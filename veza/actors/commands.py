@@ -139,6 +139,11 @@ class Remove(Wish, frozen=True, kw_only=True):
     house: bool = False
 
 
+class Seclude(Wish, frozen=True, kw_only=True):
+    """The program's own wish, for what the room belongs to: make it private, and end the membership of everybody but
+    `person`, the owner and the moderators. Invitations that were made are no good any more."""
+
+
 class Describe(Wish, frozen=True, kw_only=True):
     """Answers Summary."""
 
@@ -147,11 +152,6 @@ class MayInvite(Wish, frozen=True, kw_only=True):
     """Answers True, or refuses."""
 
 
-# Told by other actors, not wished by people.
-
-
-class Subscribe(msgspec.Struct, frozen=True):
-    """A new connection of one of a conversation's two people, which knows messages up to `known_seq`."""
 class PartyWish(Wish, frozen=True, kw_only=True):
     """A change of what a room plays together. Answers PartyState."""
 
@@ -179,6 +179,11 @@ class PartyGet(Wish, frozen=True, kw_only=True):
     """Answers PartyState: a frame for a connection, also where nothing is played."""
 
 
+# Told by other actors, not wished by people.
+
+
+class Subscribe(msgspec.Struct, frozen=True):
+    """A new connection of one of a conversation's two people, which knows messages up to `known_seq`."""
 
     connection: Connection
     known_seq: int | None
@@ -207,16 +212,16 @@ class BlocksChanged(msgspec.Struct, frozen=True):
     """One of a conversation's two people blocks the other, or no longer does: read it. Answered when that is done."""
 
 
-class Expelled(msgspec.Struct, frozen=True):
-    """A person's account was ended: every trace of presence goes."""
-
-    user_id: int
-
 class TrackChanged(msgspec.Struct, frozen=True):
     """A track is called otherwise, is private now, or gone (committed): perhaps it is played here."""
 
     track_id: int
 
+
+class Expelled(msgspec.Struct, frozen=True):
+    """A person's account was ended: every trace of presence goes."""
+
+    user_id: int
 
 
 class Settle(msgspec.Struct, frozen=True):

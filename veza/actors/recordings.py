@@ -160,8 +160,7 @@ class Recordings:
     """The way to the actor, and its work.
 
     Args:
-        check: really decodes the beginning of a file, see `veza.media.checking`.
-        not_media: what it raises for a file that is none.
+        check: instead of `veza.media.checking.check`.
         processing: woken when there is a new track.
         most: tracks one person may have.
     """
@@ -172,15 +171,13 @@ class Recordings:
         *,
         db: Database,
         library: Library,
-        check: Check,
-        not_media: type[Exception],
+        check: Check | None = None,
         processing: Waking | None,
         most: int | None,
     ) -> None:
         self._db = db
         self._library = library
         self._check = check
-        self._not_media = not_media
         self._processing = processing
         self._most = most
         self._ref: Ref = supervisor.ensure(
@@ -232,12 +229,12 @@ class Recordings:
         if not await trio.to_thread.run_sync(_has_bytes, path):
             # Perhaps it was a track that its owner deleted.
             return await self._drop(recording, "there is nothing in it")
+        from veza.media import checking
+
         try:
-            checked = await self._check(path)
-        except Exception as error:
-            if not isinstance(error, self._not_media):
-                raise
-            return await self._drop(recording, str(error))
+            checked = await (self._check or checking.check)(path)
+        except checking.NotMedia as error:
+            return await self._drop(recording, error.reason)
         try:
             await take_in(
                 self._db,

@@ -320,6 +320,26 @@ async def update(
     return None if row is None else _room(row)
 
 
+async def seclude(conn: Any, room_id: int, but: int) -> tuple[Room, list[int]] | None:
+    """Make the room private; everybody but its owner, its moderators and `but` is a member no more, and no invitation
+    is good. The room, and who had to go; None if it is gone."""
+    if not await conn.fetchval("SELECT true FROM rooms WHERE id = $1 FOR NO KEY UPDATE", room_id):
+        return None
+    gone = await conn.fetch(
+        "DELETE FROM room_members WHERE room_id = $1 AND role = 'member' AND user_id <> $2 RETURNING user_id",
+        room_id,
+        but,
+    )
+    await conn.execute("DELETE FROM room_invites WHERE room_id = $1", room_id)
+    row = await conn.fetchrow(
+        "UPDATE rooms r SET kind = 'private', member_count = member_count - $2 WHERE r.id = $1"
+        f" RETURNING {_COLUMNS}",
+        room_id,
+        len(gone),
+    )
+    return _room(row), [g[0] for g in gone]
+
+
 async def remove(conn: Any, room_id: int) -> bool:
     done = await conn.execute("DELETE FROM rooms WHERE id = $1", room_id)
     return not done.endswith(" 0")

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from veza.db import rooms as rooms_db
+from veza.db.audit import Act, record
 
 SLUG_TAKEN: Final = "streams_slug"
 ROOM_NAME_TAKEN: Final = "rooms_public_name"
@@ -209,6 +210,11 @@ async def visible(conn: Any, stream: int | str, reader_id: int | None) -> Stream
     return Stream(*row) if row else None
 
 
+async def any_stream(conn: Any, stream: int | str) -> Stream | None:
+    """The stream of an id or a slug, whoever asks: for moderators."""
+    return await (by_id(conn, stream) if isinstance(stream, int) else by_slug(conn, stream))
+
+
 async def by_slug(conn: Any, slug: str) -> Stream | None:
     row = await conn.fetchrow(
         f"SELECT {COLUMNS} FROM streams s JOIN users u ON u.id = s.owner_id WHERE s.slug = $1", slug
@@ -253,9 +259,19 @@ async def set_key(conn: Any, stream_id: int, key_hash: bytes) -> bool:
     return bool(done != "UPDATE 0")
 
 
-async def delete(conn: Any, stream_id: int) -> bool:
-    """Remove the stream's row with its minutes and recordings' rows; its room and files are others' to remove."""
-    return bool(await conn.execute("DELETE FROM streams WHERE id = $1", stream_id) != "DELETE 0")
+async def delete(conn: Any, stream_id: int, act: Act | None = None) -> bool:
+    """Remove the stream's row with its minutes and recordings' rows; its room and files are others' to remove.
+
+    Args:
+        act: who did it, for the audit log, where that is not the owner.
+    """
+    row = await conn.fetchrow("DELETE FROM streams WHERE id = $1 RETURNING title, owner_id", stream_id)
+    if row is None:
+        return False
+    if act is not None:
+        details = {"title": row["title"], "owner_id": row["owner_id"]}
+        await record(conn, act, "stream.delete", "stream", stream_id, details)
+    return True
 
 
 # What sources do ---------------------------------------------------------------------------------

@@ -84,6 +84,10 @@ class Library:
     def recordings_of(self, stream_id: int) -> Path:
         return self.recordings / str(int(stream_id))
 
+    def remove_recordings(self, stream_id: int) -> None:
+        """Remove what was recorded of a stream; nothing happens if there is nothing. Blocks."""
+        shutil.rmtree(self.recordings_of(stream_id), ignore_errors=True)
+
 
 def checked(name: str) -> str:
     """The name itself. Raises ValueError unless it is `[A-Za-z0-9_-]{1,64}`."""

@@ -34,6 +34,7 @@ from veza.http.api.playlists import playlists
 from veza.http.api.rooms import chat_rooms
 from veza.http.api.services import Services, services
 from veza.http.api.social import social
+from veza.http.api.streams import streams
 from veza.http.api.system import system
 from veza.http.api.tracks import tracks
 from veza.http.api.tus import TUS_ROUTES
@@ -66,6 +67,7 @@ TAGS: Final = [
     ("comments", "Likes, reposts and timed comments of tracks"),
     ("playlists", "Tracks in an order somebody chose"),
     ("feed", "What is new from those one follows"),
+    ("streams", "Live streams: making, finding and ending them"),
     ("rooms", "Rooms, coming and going"),
     ("invites", "Codes that let people into rooms"),
     ("moderation", "Members, roles, mutes and bans of a room"),
@@ -121,6 +123,7 @@ def create_app(services: Services) -> QuartTrio:
         comments,
         playlists,
         feed,
+        streams,
     ):
         app.register_blueprint(blueprint, url_prefix=BASE + (blueprint.url_prefix or ""))
     app.register_blueprint(system)

@@ -18,6 +18,7 @@ from veza.actors import errors as actor_errors
 from veza.actors.errors import Refused
 from veza.actors.kernel import ActorCrashed, ActorStopped, AskTimeout, CircularAsk, MailboxFull
 from veza.actors.registry import AuthFailed
+from veza.actors.streams import refusals
 from veza.db.errors import Conflict, DataRefused, Unavailable
 from veza.security.passwords import Busy
 
@@ -160,6 +161,7 @@ _REFUSALS: Final[dict[str, int]] = {
     actor_errors.ROOM_NOT_FOUND: 404,
     actor_errors.USER_NOT_FOUND: 404,
     actor_errors.MESSAGE_NOT_FOUND: 404,
+    refusals.NOT_FOUND: 404,
     actor_errors.PERMISSION_DENIED: 403,
     actor_errors.RATE_LIMITED: 429,
     actor_errors.MESSAGE_TOO_LONG: 400,
@@ -173,10 +175,10 @@ _REFUSALS: Final[dict[str, int]] = {
     actor_errors.UNAVAILABLE: 503,
     actor_errors.INTERNAL: 500,
     actor_errors.CONFLICT: 409,
-}
-
     actor_errors.TRACK_NOT_FOUND: 404,
     actor_errors.NO_PARTY: 404,
+}
+
 
 def translate(error: BaseException) -> ApiError | None:
     """What an error below us looks like from outside; None for a defect of ours (500, logged by the caller)."""

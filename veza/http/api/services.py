@@ -14,6 +14,7 @@ from typing import Any
 from quart import current_app
 
 from veza.actors.kernel import Ref
+from veza.actors.recordings import Recordings
 from veza.actors.registry import Registry
 from veza.actors.rooms import Rooms
 from veza.actors.streams import Streams
@@ -58,6 +59,7 @@ class Services:
     rooms: Rooms | None = None
     presence: Ref | None = None
     streams: Streams | None = None
+    recordings: Recordings | None = None
     actors_ready: Callable[[], Awaitable[bool]] | None = None  # asked by /ready
     extra: dict[str, Any] = field(default_factory=dict)
 

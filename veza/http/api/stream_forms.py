@@ -82,6 +82,12 @@ class MineQuery(Paging, frozen=True, kw_only=True):
     """A page of one's own streams."""
 
 
+class ListenQuery(Struct, frozen=True):
+    """`absolute=true` for whole addresses instead of paths of this server."""
+
+    absolute: bool = False
+
+
 class Deletion(Struct, frozen=True):
     """`discard=true` also throws away recordings that could not become tracks yet."""
 
@@ -187,8 +193,8 @@ class StreamStats(Struct, frozen=True):
 
 
 class Listening(Struct, frozen=True):
-    """Where to listen, relative to this server. Those of private streams authorise themselves until `expires_at`; the
-    socket of one wants an access token."""
+    """Where to listen. Those of private streams authorise themselves until `expires_at`; the socket of one wants an
+    access token."""
 
     progressive: str
     hls: str
