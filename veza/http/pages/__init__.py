@@ -1,13 +1,19 @@
-"""The pages a person sees: `/docs` to try the API, and `/` until the web application stands there.
+"""The pages a person sees: a start page, tracks, streams, a studio; and `/docs` to try the API.
 
-Swagger UI comes from an installed package, so both work without the internet and under a content policy that allows no
-inline scripts and no other host. They are files, and go the way of files; only those named here are ever served.
+Plain HTML, modules and one style sheet: no build step, nothing from another host, and a content policy that allows no
+inline scripts. A page is the same file whoever asks for whichever track: what it shows it asks the API for, as its
+reader. Swagger UI comes from an installed package, hls.js lies in `vendor/`. They are files, and go the way of files;
+only those named here are ever served.
 """
 
+import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from veza.http.asgi import Visit
+from veza.http.head import Head
 from veza.http.media import Pages, Resource, content_type
 
 _OURS: Final = Path(__file__).parent
@@ -16,6 +22,22 @@ _SPEC: Final = find_spec("flask_swagger_ui")
 assert _SPEC is not None and _SPEC.origin is not None, "flask-swagger-ui is not installed"
 _SWAGGER: Final = Path(_SPEC.origin).parent / "dist"
 
+_FILES: Final = (
+    "account.js",
+    "api.js",
+    "broadcast.js",
+    "chat.js",
+    "dom.js",
+    "hls.js",
+    "home.js",
+    "icon.svg",
+    "stream.js",
+    "style.css",
+    "track.js",
+    "vendor/hls.LICENSE.txt",
+    "vendor/hls.light.min.mjs",
+    "waveform.js",
+)
 _PAGES: Final = {
     "/": _OURS / "index.html",
     "/docs": _OURS / "docs.html",
@@ -25,14 +47,37 @@ _PAGES: Final = {
     "/docs/swagger-ui-bundle.js": _SWAGGER / "swagger-ui-bundle.js",
     "/docs/swagger-ui.css": _SWAGGER / "swagger-ui.css",
     "/docs/favicon-32x32.png": _SWAGGER / "favicon-32x32.png",
+    **{f"/app/{name}": _OURS / name for name in _FILES},
 }
+# Addresses that name a track or a stream: one page each, whether what they name exists or not.
+_PATTERNS: Final = (
+    (re.compile(r"/tracks/[0-9]{1,19}"), _OURS / "track.html"),
+    (re.compile(r"/s/[a-z0-9][a-z0-9-]{0,42}"), _OURS / "stream.html"),
+    (re.compile(r"/s/[a-z0-9][a-z0-9-]{0,42}/broadcast"), _OURS / "broadcast.html"),
+)
+
+
+class _Site(Pages):
+    """The fixed addresses, and those that follow a pattern."""
+
+    def __init__(self, resources: Mapping[str, Resource]) -> None:
+        super().__init__(resources)
+        self._patterns = tuple((pattern, _resource(path)) for pattern, path in _PATTERNS)
+
+    def claims(self, path: str) -> bool:
+        return super().claims(path) or self._named(path) is not None
+
+    async def find(self, head: Head, visit: Visit) -> Resource:
+        return self._named(head.path) or await super().find(head, visit)
+
+    def _named(self, path: str) -> Resource | None:
+        return next((found for pattern, found in self._patterns if pattern.fullmatch(path)), None)
+
+
+def _resource(path: Path) -> Resource:
+    return Resource(content_type=content_type(path.name), path=path)
 
 
 def shelf() -> Pages:
     """The pages, for the room of files."""
-    return Pages(
-        {
-            address: Resource(content_type=content_type(path.name), path=path)
-            for address, path in _PAGES.items()
-        }
-    )
+    return _Site({address: _resource(path) for address, path in _PAGES.items()})

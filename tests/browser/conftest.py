@@ -1,0 +1,55 @@
+"""One Chromium for all these tests, and whole servers: `House` as the chat tests have it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.browser.browser import Browser, Chromium, open_browser, there
+from tests.chat.conftest import (
+    Person,
+)
+from tests.chat.conftest import (
+    build as build,
+)
+from tests.chat.conftest import (
+    database_url as database_url,
+)
+from tests.chat.conftest import (
+    house as house,
+)
+from tests.chat.conftest import (
+    settings as settings,
+)
+from tests.chat.conftest import (
+    shared_database as shared_database,
+)
+from tests.media.inputs import Inputs
+
+
+@pytest.fixture(scope="session")
+def inputs() -> Inputs:
+    return Inputs()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chromium]:
+    if not there():
+        pytest.skip("chromium is not installed")
+    process = Chromium()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+async def browser(chromium: Chromium) -> AsyncIterator[Browser]:
+    async with open_browser(chromium) as opened:
+        yield opened
+
+
+def logged_in(person: Person) -> dict[str, str]:
+    """What a page keeps of a login."""
+    user = {"id": person.id, "username": person.name}
+    return {"veza.session": json.dumps({"access_token": person.token, "refresh_token": "", "user": user})}

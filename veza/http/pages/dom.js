@@ -1,0 +1,61 @@
+// The little the pages need to make elements. Texts of others only ever become text.
+
+/** An element: `on…` properties are listeners, others are set as properties or, with a dash or as `role`, attributes. */
+export function h(name, properties = {}, ...children) {
+  const element = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (value === null || value === undefined) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else if (key.includes("-") || key === "role" || key === "for") element.setAttribute(key, value);
+    else if (key === "class") element.className = value;
+    else element[key] = value;
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+export const $ = (selector) => document.querySelector(selector);
+
+/** Seconds as people read them: 4:05, 1:02:09. */
+export function clock(seconds) {
+  if (!Number.isFinite(seconds) || seconds < 0) return "–:––";
+  const whole = Math.floor(seconds);
+  const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+  const two = (number) => String(number).padStart(2, "0");
+  return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
+}
+
+export function count(number, one, many = `${one}s`) {
+  return `${number.toLocaleString()} ${number === 1 ? one : many}`;
+}
+
+/** What went wrong, as a sentence. */
+export function sentence(error) {
+  const details = Object.values(error.details || {}).filter((each) => typeof each === "string");
+  return [error.message || String(error), ...details].join(" ");
+}
+
+/** Say something in a place that screen readers watch. */
+export function say(place, text, bad = false) {
+  place.textContent = text;
+  place.classList.toggle("bad", bad);
+}
+
+/** While a form's work is under way it cannot be sent again; what goes wrong stands in its `output`. */
+export function onSubmit(form, work) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = form.querySelector("button[type=submit], button:not([type])");
+    const place = form.querySelector("output");
+    if (button) button.disabled = true;
+    if (place) say(place, "");
+    try {
+      await work(new FormData(form), form);
+    } catch (error) {
+      if (place) say(place, sentence(error), true);
+      else throw error;
+    } finally {
+      if (button) button.disabled = false;
+    }
+  });
+}
