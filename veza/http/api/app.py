@@ -23,6 +23,7 @@ from veza.http.api import openapi
 from veza.http.api.access import identify, rate_address
 from veza.http.api.admin import admin
 from veza.http.api.auth import auth
+from veza.http.api.avatars import AVATAR_ROUTES, avatars
 from veza.http.api.comments import comments
 from veza.http.api.conversations import letters
 from veza.http.api.envelope import INTERNAL, ApiError, failure, rate_limited, translate
@@ -62,6 +63,7 @@ TAGS: Final = [
     ("auth", "Accounts, logins, sessions"),
     ("users", "People"),
     ("social", "Following, blocking, and what somebody has put here"),
+    ("avatars", "Pictures of people"),
     ("tracks", "Uploading, finding and hearing tracks"),
     ("uploads", "Uploads that survive a broken line (tus 1.0)"),
     ("comments", "Likes, reposts and timed comments of tracks"),
@@ -79,7 +81,7 @@ TAGS: Final = [
 
 
 # Beside the application: their bodies are read as they come.
-RAW: Final = (*UPLOAD_ROUTES, *TUS_ROUTES)
+RAW: Final = (*UPLOAD_ROUTES, *TUS_ROUTES, *AVATAR_ROUTES)
 
 
 class IdConverter(IntegerConverter):
@@ -123,6 +125,7 @@ def create_app(services: Services) -> QuartTrio:
         comments,
         playlists,
         feed,
+        avatars,
         streams,
     ):
         app.register_blueprint(blueprint, url_prefix=BASE + (blueprint.url_prefix or ""))

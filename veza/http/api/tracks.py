@@ -164,10 +164,13 @@ async def one_track(track_id: int, identity: Identity | None) -> Response:
 @fails(403, 404)
 async def change_track(track_id: int, identity: Identity, data: TrackEdit) -> Response:
     """Change what is said of one's own track; what is left out stays."""
-    changed = await services().db.write(tracks_db.update, track_id, identity.user_id, data.change())
+    s = services()
+    changed = await s.db.write(tracks_db.update, track_id, identity.user_id, data.change())
     if changed is None:
         await _visible(track_id, identity)
         raise forbidden("Only its owner changes a track.")
+    if s.rooms is not None:
+        s.rooms.track_changed(track_id)
     return ok(changed, message="Saved.")
 
 
@@ -188,6 +191,8 @@ async def delete_track(track_id: int, identity: Identity) -> Response:
     if name is None:
         await _visible(track_id, identity)
         raise forbidden("Only its owner deletes a track.")
+    if s.rooms is not None:
+        s.rooms.track_changed(track_id)
     if s.processing is not None:
         s.processing.cancel(track_id)
     # Cancelled here, or killed, the files are found by the sweep: no row names them any more.
