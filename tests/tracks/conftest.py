@@ -1,18 +1,22 @@
 """Tracks through a whole server; the fixtures of the chat's tests serve here too.
 
-`studio`   the server with somebody in it who uploads, and what its disk holds
-`song`     the bytes of a short MP3
+`studio`    the server with somebody in it who uploads, and what its disk holds
+`song`      the bytes of a short MP3
+`trusting`  files are taken for what they say: for tests that are about something else
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import trio
+from veza.media.checking import Checked
 
 from tests.chat.conftest import (  # noqa: F401
     Build,
@@ -26,8 +30,11 @@ from tests.chat.conftest import (  # noqa: F401
 from tests.chat.conftest import settings as chat_settings  # noqa: F401
 from tests.media.inputs import Inputs
 from tests.tracks.wire import Reply, ask, part, upload
+from veza.actors.upload_desk import Desk
 from veza.config import Settings
 from veza.media.library import Library
+
+LIMIT = 1024 * 1024  # of an upload
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +49,18 @@ def song(inputs: Inputs) -> bytes:
 
 @pytest.fixture
 def settings(chat_settings: Settings) -> Settings:  # noqa: F811
-    return msgspec.structs.replace(chat_settings, rate_rest_burst=10_000, upload_reserve=0)
+    return msgspec.structs.replace(
+        chat_settings, rate_rest_burst=10_000, upload_limit=LIMIT, upload_reserve=0
+    )
+
+
+@pytest.fixture
+def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(self: Desk, path: Path) -> Checked:
+        await trio.lowlevel.checkpoint()
+        return Checked(kind="audio", extension="mp3", content_type="audio/mpeg", duration_ms=100)
+
+    monkeypatch.setattr(Desk, "check", check)
 
 
 @dataclass
@@ -61,20 +79,20 @@ class Studio:
         return self.house.app.services.library
 
     async def ask(self, method: str, path: str, body: Any = b"", **how: Any) -> Reply:
-        """As `me`, unless `token` says otherwise; what is no bytes goes as JSON."""
+        """As `me`, unless `token` says otherwise; a dict goes as JSON."""
         how.setdefault("token", self.me.token)
         if isinstance(body, dict):
             how["headers"] = {"content-type": "application/json", **how.get("headers", {})}
             body = msgspec.json.encode(body)
-        path = path if path.startswith("/api") else f"/api/v1{path}"
-        return await ask(self.port, method, path, body, **how)
+        return await ask(self.port, method, f"/api/v1{path}", body, **how)
 
     async def upload(self, *parts: bytes, **how: Any) -> Reply:
         return await upload(self.port, how.pop("token", self.me.token), *parts, **how)
 
-    async def track(self, song: bytes, **words: str) -> Any:
+    async def track(self, song: bytes = b"not looked at", token: str | None = None, **words: str) -> Any:
         """A track that is there, still to be processed."""
-        reply = await self.upload(part("file", song, "song.mp3"), *(part(k, v) for k, v in words.items()))
+        parts = [part("file", song, "song.mp3"), *(part(name, value) for name, value in words.items())]
+        reply = await self.upload(*parts, token=token or self.me.token)
         assert reply.status == 201, reply.body
         return reply.data
 
@@ -84,15 +102,36 @@ class Studio:
         assignments = ", ".join(f"{name} = ${i}" for i, name in enumerate(given, 2))
         await self.house.sql(f"UPDATE tracks SET {assignments} WHERE id = $1", track_id, *given.values())
 
-    def files(self) -> list[str]:
-        """Every file of a medium on the disk."""
-        root = self.library.root
-        return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    def directory(self, track: Any) -> Path:
+        return self.library.track(track["name"])
 
-    def leftovers(self) -> list[Path]:
-        return [path for directory in (self.library.incoming,) for path in directory.iterdir()]
+    def nothing_left(self) -> bool:
+        """No byte of any upload lies anywhere."""
+        places = (self.library.incoming, self.library.resumable, self.library.tracks)
+        return not any(path.is_file() for place in places for path in place.rglob("*"))
+
+
+Open = Callable[..., AbstractAsyncContextManager[Studio]]
 
 
 @pytest.fixture
-async def studio(house: House) -> AsyncIterator[Studio]:  # noqa: F811
-    yield Studio(house, await house.person())
+def open_studio(build: Build) -> Open:  # noqa: F811
+    """A studio with other settings."""
+
+    @asynccontextmanager
+    async def make(**changed: Any) -> AsyncIterator[Studio]:
+        async with build(**changed) as made:
+            yield Studio(made, await made.person())
+
+    return make
+
+
+@pytest.fixture
+async def studio(house: House) -> Studio:  # noqa: F811
+    return Studio(house, await house.person())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(15):
+        while not condition():  # noqa: ASYNC110 - of the disk
+            await trio.sleep(0.005)

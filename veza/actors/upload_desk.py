@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from uuid import UUID
 
 import trio
@@ -20,10 +20,8 @@ from veza import log
 from veza.db import uploads
 from veza.db.errors import DatabaseError
 from veza.db.pool import Database
+from veza.media import checking
 from veza.media.library import Library
-
-if TYPE_CHECKING:
-    from veza.media import checking
 
 _log = log.get("uploads")
 
@@ -80,8 +78,6 @@ class Desk:
 
     async def check(self, path: Path) -> checking.Checked:
         """What a file really is. Raises checking.NotMedia, with the reason."""
-        from veza.media import checking
-
         async with self._checks:
             return await checking.check(path)
 

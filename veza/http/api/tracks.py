@@ -355,7 +355,7 @@ async def _kept(path: Path, what: str, answer: Callable[[bytes], Response]) -> R
         info = await trio.Path(path).stat()
         etag = f"{info.st_mtime_ns:x}-{info.st_size:x}"
         fresh = etag in request.if_none_match
-        response = Response(status=304) if fresh else answer(await trio.Path(path).read_bytes())
+        response = Response(b"", status=304) if fresh else answer(await trio.Path(path).read_bytes())
     except FileNotFoundError:
         raise not_found(what) from None
     response.set_etag(etag)

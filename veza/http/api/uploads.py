@@ -26,6 +26,7 @@ from veza.http.api.openapi import answers, describe, fails
 from veza.http.api.services import Services
 from veza.http.api.track_forms import TrackFields, Words, read_fields, words
 from veza.http.rawasgi import Answer, Call, Route, success
+from veza.media.checking import NotMedia
 
 FILE_PARTS: Final = ("file", "audio")
 
@@ -81,8 +82,6 @@ async def make_track(
         ApiError: 415, it is no audio or video; 409, its owner has too many tracks.
         AuthFailed: its owner was barred in the meantime.
     """
-    from veza.media.checking import NotMedia
-
     if not size:
         raise not_media("The file is empty.")
     try:
