@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -39,10 +40,19 @@ class Server:
     Args:
         data: its data directory; None makes one that is removed in the end.
         postgres_apart: let PostgreSQL run on the load's core instead of the server's.
+        extra: further settings.
     """
 
-    def __init__(self, cores: Cores, data: Path | None = None, *, postgres_apart: bool = False) -> None:
+    def __init__(
+        self,
+        cores: Cores,
+        data: Path | None = None,
+        *,
+        postgres_apart: bool = False,
+        extra: Mapping[str, str] | None = None,
+    ) -> None:
         self._cores = cores
+        self._extra = dict(extra or {})
         self._temporary = tempfile.TemporaryDirectory(prefix="veza-bench-") if data is None else None
         self.data = Path(self._temporary.name) / "data" if self._temporary is not None else data or Path()
         self._postgres_apart = postgres_apart
@@ -62,6 +72,7 @@ class Server:
                     if not name.startswith(("DATABASE_", "DB_"))
                 },
                 **SETTINGS,
+                **self._extra,
                 "HOST": "127.0.0.1",
                 "PORT": str(self.port),
                 "VEZA_DATA": str(self.data),
