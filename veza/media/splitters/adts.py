@@ -49,6 +49,15 @@ class AdtsSplitter(FrameSplitter):
         length = (fourth & 3) << 11 | fifth << 3 | sixth >> 5
         if length < _SHORTEST:
             return None
-        # Version and protection, profile and rate (the private bit between them may change), channels.
-        family = second << 16 | (third & 0xFD) << 8 | fourth & 0xC0
+        family = _family(second, third, fourth)
         return Frame(length, _SAMPLES * ((seventh & 3) + 1) / _SAMPLE_RATES[rate], family)
+
+
+def family_of(frame: bytes) -> int:
+    """What has to stay the same for a decoder to go on."""
+    return _family(*frame[1:4])
+
+
+def _family(second: int, third: int, fourth: int) -> int:
+    """Version and protection, profile and rate (the private bit between them may change), channels."""
+    return second << 16 | (third & 0xFD) << 8 | fourth & 0xC0

@@ -58,7 +58,9 @@ _BLOCK_HEAD: Final = 4  # track number (up to 127, as live sources have it), tim
 _BEGINNING: Final = re.compile(rb"\x1a\x45\xdf\xa3|\x1f\x43\xb6\x75")
 _UNKNOWN_SIZE: Final = b"\x01" + b"\xff" * 7
 _OPEN_SEGMENT: Final = SEGMENT.to_bytes(4, "big") + _UNKNOWN_SIZE
-_OPEN_CLUSTER: Final = CLUSTER.to_bytes(4, "big") + _UNKNOWN_SIZE
+_OPEN_CLUSTER: Final = (
+    CLUSTER.to_bytes(4, "big") + _UNKNOWN_SIZE + bytes([_TIMESTAMP, 0x88])
+)  # its time follows
 
 
 class WebmSplitter(Cutter):
@@ -162,8 +164,7 @@ class WebmSplitter(Cutter):
             self._complete_header()
         elif identity == _TIMESTAMP:
             self._cluster = ebml.number(element[head:])
-            time = self._cluster.to_bytes(8, "big")
-            self._opened = self.header + _OPEN_CLUSTER + bytes([_TIMESTAMP, 0x88]) + time
+            self._opened = self.header + _OPEN_CLUSTER + self._cluster.to_bytes(8, "big")
         return Chunk(element, False, 0.0)
 
     def _begin(self, element: bytes, head: int) -> None:
@@ -200,6 +201,11 @@ class WebmSplitter(Cutter):
             return 0.0 if before is None else None
         self._time = max(before, time)
         return self._time - before
+
+
+def without_cluster(header: bytes) -> bytes:
+    """What a chunk's header says of the container: it stays the same until that begins anew."""
+    return header[: -len(_OPEN_CLUSTER) - 8]
 
 
 def _tracks(content: bytes) -> Iterator[tuple[int, int]]:
