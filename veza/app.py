@@ -23,7 +23,7 @@ from veza.actors.kernel import ActorError, Ref, System, open_system
 from veza.actors.ledger import Balance, Books, LedgerActor
 from veza.actors.people import PeopleActor, follow
 from veza.actors.presence import PresenceActor, Present, Statistics
-from veza.actors.recordings import Recordings
+from veza.actors.recordings import Keeper, Recordings
 from veza.actors.rooms import Rooms
 from veza.actors.streams import Streams
 from veza.actors.track_intake import keep_swept
@@ -143,13 +143,8 @@ async def open_server(
             library=library,
             make_hls=hls_maker(settings),
         )
-        recordings = Recordings(
-            core.system.supervisor("recordings"),
-            db=db,
-            library=library,
-            processing=None,
-            most=settings.tracks_owned_max,
-        )
+        keeper = Keeper(db, library, processing=None, most=settings.tracks_owned_max)
+        recordings = Recordings(core.system.supervisor("recordings"), keeper)
         streams.on_ended(recordings.finish)
         services = assemble(
             settings,

@@ -10,17 +10,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 from tests.api.conftest import Answer, Api, Clock, clock  # noqa: F401
-from tests.api.live.conftest import Listener, core, settings  # noqa: F401
+from tests.api.live.conftest import core  # noqa: F401
+from tests.api.live.conftest import settings as usual_settings  # noqa: F401
 from tests.media.inputs import Inputs
 from tests.social.conftest import Person, Town, shared_database  # noqa: F401
 from veza.actors.people import follow
-from veza.actors.recordings import Recordings
+from veza.actors.recordings import Keeper, Recordings
 from veza.actors.streams import Streams
 from veza.actors.streams.messages import Claim, Pour, SourceGone
 from veza.actors.streams.seat import Announced, Seat
@@ -31,6 +34,7 @@ from veza.db.pool import Database
 from veza.http.api.app import create_app
 from veza.http.api.services import assemble
 from veza.mail import open_mailer
+from veza.media.checking import Checked
 from veza.media.library import Library
 from veza.security.stream_keys import hash_of
 
@@ -43,6 +47,11 @@ _numbers = itertools.count(1)
 def database_url(shared_database: str) -> str:  # noqa: F811
     """One database for all these tests: each has people and streams of its own."""
     return shared_database
+
+
+@pytest.fixture
+def settings(usual_settings: Settings) -> Settings:  # noqa: F811
+    return msgspec.structs.replace(usual_settings, streams_owned_max=6, tracks_owned_max=3)
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +96,7 @@ class Studio(Town):
     core: Core
     streams: Streams
     recordings: Recordings
+    keeper: Keeper
     library: Library
 
     async def stream(self, owner: Person, **fields: Any) -> dict[str, Any]:
@@ -146,6 +156,12 @@ class Source:
         self._streams.ref(self._stream_id).answer(SourceGone(self.seat))
 
 
+async def trusting(path: Path) -> Checked:
+    """Takes a file for what it says: for tests that are about something else."""
+    await trio.lowlevel.checkpoint()
+    return Checked(kind="audio", extension="mp3", content_type="audio/mpeg", duration_ms=None)
+
+
 async def _no_hls(*_: Any) -> None:
     raise AssertionError("nobody asked for HLS")
 
@@ -155,13 +171,8 @@ async def studio(core: Core, settings: Settings, clock: Clock) -> AsyncIterator[
     library = Library(settings.data)
     await trio.to_thread.run_sync(library.prepare)
     streams = Streams(core.system, db=core.db, settings=settings, library=library, make_hls=_no_hls)
-    recordings = Recordings(
-        core.system.supervisor("recordings"),
-        db=core.db,
-        library=library,
-        processing=None,
-        most=settings.tracks_owned_max,
-    )
+    keeper = Keeper(core.db, library, check=trusting, most=settings.tracks_owned_max)
+    recordings = Recordings(core.system.supervisor("recordings"), keeper)
     streams.on_ended(recordings.finish)
     async with open_mailer(settings) as mailer:
         services = assemble(
@@ -176,5 +187,5 @@ async def studio(core: Core, settings: Settings, clock: Clock) -> AsyncIterator[
             recordings=recordings,
         )
         follow(services.registry, core.people)
-        yield Studio(Api(create_app(services), services), core.db, core, streams, recordings, library)
+        yield Studio(Api(create_app(services), services), core.db, core, streams, recordings, keeper, library)
         await streams.close()

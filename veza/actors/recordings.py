@@ -25,6 +25,8 @@ from veza.db import streams as streams_db
 from veza.db.errors import DatabaseError, Unavailable
 from veza.db.pool import Database
 from veza.db.streams import AlreadyKept, Recording
+from veza.media import checking
+from veza.media.checking import NotMedia
 from veza.media.library import Library
 
 _log = log.get("recordings")
@@ -157,32 +159,12 @@ class RecordingsActor(Actor):
 
 
 class Recordings:
-    """The way to the actor, and its work.
+    """The way to the actor."""
 
-    Args:
-        check: instead of `veza.media.checking.check`.
-        processing: woken when there is a new track.
-        most: tracks one person may have.
-    """
-
-    def __init__(
-        self,
-        supervisor: Supervisor,
-        *,
-        db: Database,
-        library: Library,
-        check: Check | None = None,
-        processing: Waking | None,
-        most: int | None,
-    ) -> None:
-        self._db = db
-        self._library = library
-        self._check = check
-        self._processing = processing
-        self._most = most
+    def __init__(self, supervisor: Supervisor, keeper: Keeper) -> None:
         self._ref: Ref = supervisor.ensure(
             "recordings",
-            lambda: RecordingsActor(self.keep, self.left),
+            lambda: RecordingsActor(keeper.keep, keeper.left),
             carry=Queue,
             capacity=RecordingsActor.mailbox_capacity,
         )
@@ -200,6 +182,31 @@ class Recordings:
         """
         waiting: int = await self._ref.ask(Finish(stream_id), timeout=timeout)
         return waiting
+
+
+class Keeper:
+    """The work itself.
+
+    Args:
+        check: instead of `veza.media.checking.check`.
+        processing: woken when there is a new track.
+        most: tracks one person may have.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        library: Library,
+        *,
+        check: Check | None = None,
+        processing: Waking | None = None,
+        most: int | None = None,
+    ) -> None:
+        self._db = db
+        self._library = library
+        self._check = check
+        self._processing = processing
+        self._most = most
 
     async def left(self) -> list[int]:
         """The streams that have ended with recordings which are no tracks; files that nothing waits for are removed.
@@ -229,11 +236,9 @@ class Recordings:
         if not await trio.to_thread.run_sync(_has_bytes, path):
             # Perhaps it was a track that its owner deleted.
             return await self._drop(recording, "there is nothing in it")
-        from veza.media import checking
-
         try:
-            checked = await (self._check or checking.check)(path)
-        except checking.NotMedia as error:
+            checked = await self._checked(path)
+        except NotMedia as error:
             return await self._drop(recording, error.reason)
         try:
             await take_in(
@@ -258,6 +263,15 @@ class Recordings:
             return False
         return True
 
+    async def _checked(self, path: Path) -> Content:
+        """What it is. Nobody has another copy, so one that is refused is looked at again: the first child may have
+        died of something else."""
+        check = self._check or checking.check
+        try:
+            return await check(path)
+        except NotMedia:
+            return await check(path)
+
     async def _drop(self, recording: Recording, reason: str) -> bool:
         _log.warning(
             "recording dropped", recording_id=recording.id, stream_id=recording.stream_id, reason=reason
@@ -269,7 +283,7 @@ class Recordings:
         """Remove the files of a stream that has ended, or is gone, which no row waits for."""
         directory = self._library.recordings_of(stream_id)
         names = await trio.to_thread.run_sync(_names, directory)
-        if not names:
+        if names is None:
             return
         keep = await self._db.read(streams_db.waiting_files, stream_id)
         if keep is None:
@@ -298,10 +312,11 @@ def _has_bytes(path: Path) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
-def _names(directory: Path) -> set[str]:
-    with suppress(FileNotFoundError):
+def _names(directory: Path) -> set[str] | None:
+    try:
         return {entry.name for entry in directory.iterdir()}
-    return set()
+    except FileNotFoundError:
+        return None
 
 
 def _remove(directory: Path, names: set[str]) -> None:
