@@ -103,7 +103,7 @@ class Credentials:
         origin = head.get(b"origin")
         if origin is not None and not self._origins.listed(origin.decode("latin-1")):
             raise refusal.Refused(403, "ORIGIN_REFUSED", "This page may not connect here.")
-        token, subprotocol = self._token(head)
+        token, subprotocol = shown_token(head)
         if not token:
             raise refusal.Refused(401, headers=((b"www-authenticate", b"Bearer"),))
         try:
@@ -114,16 +114,18 @@ class Credentials:
         except Unavailable:
             raise refusal.Refused(503, headers=((b"retry-after", b"2"),)) from None
 
-    def _token(self, head: Head) -> tuple[str | None, str | None]:
-        offered = head.elements(b"sec-websocket-protocol")
-        subprotocol = PROTOCOL if PROTOCOL in offered else None
-        scheme, _, bearer = (head.get(b"authorization") or b"").decode("latin-1").partition(" ")
-        if scheme.lower() == "bearer" and bearer.strip():
-            return bearer.strip(), subprotocol
-        others = [each for each in offered if each != PROTOCOL]
-        if subprotocol and others:
-            return others[0], subprotocol
-        return head.argument("token"), subprotocol
+
+def shown_token(head: Head) -> tuple[str | None, str | None]:
+    """The access token of a handshake, and the subprotocol to agree on: our own, if it is offered."""
+    offered = head.elements(b"sec-websocket-protocol")
+    subprotocol = PROTOCOL if PROTOCOL in offered else None
+    scheme, _, bearer = (head.get(b"authorization") or b"").decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer" and bearer.strip():
+        return bearer.strip(), subprotocol
+    others = [each for each in offered if each != PROTOCOL]
+    if subprotocol and others:
+        return others[0], subprotocol
+    return head.argument("token"), subprotocol
 
 
 def frame_of(text: bytes | str) -> Frame:

@@ -25,8 +25,8 @@ from veza.db.streams import Mount
 from veza.http import refusal
 from veza.http.endpoint import SocketEndpoint
 from veza.http.head import Head
-from veza.http.live_access import LiveAccess, bearer
-from veza.http.sockets.chat import GOING_AWAY, INTERNAL_ERROR, PING, TRY_AGAIN
+from veza.http.live_access import LiveAccess
+from veza.http.sockets.chat import GOING_AWAY, INTERNAL_ERROR, PING, TRY_AGAIN, shown_token
 from veza.security.origins import Origins
 from veza.security.rates import Bucket, neighbourhood
 
@@ -42,6 +42,7 @@ class Admission(msgspec.Struct, frozen=True):
 
     mount: Mount
     client: str
+    subprotocol: str | None = None
 
 
 class StreamSockets:
@@ -77,7 +78,7 @@ class StreamSockets:
             raise refusal.Refused(403, "ORIGIN_REFUSED", "This page may not connect here.")
         found = _PATH.fullmatch(head.path)
         assert found is not None
-        token = bearer(head)
+        token, subprotocol = shown_token(head)
         if publish:
             if not token:
                 raise refusal.Refused(401, headers=((b"www-authenticate", b"Bearer"),))
@@ -93,7 +94,7 @@ class StreamSockets:
                 headers=((b"retry-after", b"5"),),
             )
         self._addresses[address] += 1
-        return Admission(mount, client)
+        return Admission(mount, client, subprotocol)
 
     def abandon(self, admission: Admission) -> None:
         address = neighbourhood(admission.client)
@@ -225,7 +226,7 @@ class ListenEndpoint:
         return await self._sockets.admit(head, client, publish=False)
 
     def subprotocol(self, admission: Admission) -> str | None:
-        return None
+        return admission.subprotocol
 
     def abandon(self, admission: Admission) -> None:
         self._sockets.abandon(admission)
@@ -245,7 +246,7 @@ class PublishEndpoint:
         return await self._sockets.admit(head, client, publish=True)
 
     def subprotocol(self, admission: Admission) -> str | None:
-        return None
+        return admission.subprotocol
 
     def abandon(self, admission: Admission) -> None:
         self._sockets.abandon(admission)
