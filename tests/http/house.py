@@ -21,6 +21,7 @@ from trio_websocket import ConnectionClosed
 
 from veza.config import Settings
 from veza.http import door
+from veza.http.asgi import ASK
 from veza.http.media import MediaRooms, MediaRoutes, folder
 from veza.http.refusal import Refused
 from veza.http.rfc6455 import text_frame
@@ -51,6 +52,7 @@ class Upload:
         self.pace: trio.Semaphore | None = None  # each acquired unit lets it read once
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope["state"][ASK]()
         while True:
             if self.pace is not None:
                 await self.pace.acquire()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -196,6 +197,71 @@ async def test_a_file_may_be_as_large_as_it_may_be(studio: Studio, trusting: Non
     assert (await studio.track(bytes(LIMIT)))["size"] == LIMIT
     reply = await studio.upload(part("file", bytes(LIMIT + 1), "song.mp3"))
     assert (reply.status, reply.code) == (413, "TOO_LARGE")
+
+
+async def test_what_is_refused_need_not_be_sent(studio: Studio, song: bytes, trusting: None) -> None:
+    """`Expect: 100-continue`: go on is said only once nothing speaks against it."""
+
+    async def expecting(token: str, length: int, body: bytes = b"") -> bytes:
+        head = (
+            f"POST {TRACKS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n"
+            f"Authorization: Bearer {token}\r\nContent-Type: {FORM['content-type']}\r\nContent-Length: {length}\r\n\r\n"
+        )
+        with trio.fail_after(10):
+            async with await trio.open_tcp_stream("127.0.0.1", studio.port) as stream:
+                await stream.send_all(head.encode())
+                answer = await stream.receive_some()
+                if body:
+                    assert answer == b"HTTP/1.1 100 Continue\r\n\r\n"
+                    await stream.send_all(body)
+                    answer = await stream.receive_some()
+        return answer.split(b"\r\n")[0]
+
+    body = form(part("file", song, "song.mp3"))
+    assert await expecting("nonsense", 1000) == b"HTTP/1.1 401 Unauthorized"
+    assert (await expecting(studio.me.token, 10 * LIMIT)).startswith(b"HTTP/1.1 413")
+    assert await expecting(studio.me.token, len(body), body) == b"HTTP/1.1 201 Created"
+
+
+async def test_a_large_file_does_not_show_in_memory(open_studio: Open, trusting: None) -> None:
+    """Of this process, in which server and client are; a hundred mebibytes may raise it by sixteen."""
+    peak = Path("/proc/self/clear_refs")
+    if not os.access(peak, os.W_OK):
+        pytest.skip("the system does not tell peaks of memory")
+
+    def forget() -> None:
+        peak.write_text("5")
+
+    def resident(line: str) -> int:
+        status = Path("/proc/self/status").read_text()
+        return next(int(found.split()[1]) for found in status.splitlines() if found.startswith(line))
+
+    async with open_studio(upload_limit=128 * LIMIT) as studio:
+        await studio.track(bytes(LIMIT))  # what is made at first use
+        before, after = form(part("file", b"|", "song.mp3")).split(b"|")
+
+        async def body() -> AsyncIterator[bytes]:
+            yield before
+            async for piece in zeros(100 * LIMIT):
+                yield piece
+            yield after
+
+        forget()
+        start = resident("VmRSS:")
+        reply = await ask(
+            studio.port, "POST", TRACKS, body(), token=studio.me.token, headers=FORM, length=None
+        )
+        assert reply.status == 201 and reply.data["size"] == 100 * LIMIT
+        assert resident("VmHWM:") - start < 16 * 1024  # KiB
+
+
+async def test_a_client_that_stalls_is_let_go(open_studio: Open, trusting: None) -> None:
+    async with open_studio(body_timeout=0.2) as studio:
+        half = Half(studio)
+        with trio.fail_after(10):
+            await half.run()
+        assert half.reply is not None and (half.reply.status, half.reply.code) == (408, "REQUEST_TIMEOUT")
+        await until(studio.nothing_left)
 
 
 async def test_what_comes_behind_the_form_is_counted_too(studio: Studio) -> None:

@@ -28,6 +28,7 @@ from veza.http.refusal import Refused
 from veza.http.wire import Disconnected, Wire
 
 PATIENCE: Final = 0.25  # seconds (up to twice that) an application may think before its client is watched
+ASK: Final = "veza.ask"  # in a scope's state: see `Asgi.answer`
 CLEANUP: Final = 5.0  # seconds an application gets to end after its client left
 # Said by others on the way, already understood here, or about this connection only: not for the application.
 _WITHHELD: Final = HOP_BY_HOP | {
@@ -148,7 +149,8 @@ class Asgi:
 
         Args:
             tasks: where its task runs.
-            limit: largest body.
+            limit: largest body. None: the application counts, and nothing is read before it asks for it, by calling
+                `state[ASK]()` of its scope.
 
         Returns:
             whether the connection can be used for another request.
@@ -176,6 +178,8 @@ class Asgi:
             1,
         )
         state = cast(ConnectionState, self._state.copy())
+        if limit is None:
+            state[ASK] = exchange.wait_until_asked()
         bind_contextvars(
             request_id=visit.request_id
         )  # for every line its task logs; the next request overwrites it

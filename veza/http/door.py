@@ -394,7 +394,7 @@ async def serve(
         sockets: endpoints by exact path (`/ws/chat`), or an `Endpoints` that finds them.
         media: the room of files.
         body_limit: the largest body of a request to the application; default `BODY_LIMIT`. None is no limit, for
-            applications that stream a body to disk and count for themselves.
+            applications that stream a body to disk, count for themselves and ask before the first byte (`Asgi.answer`).
         listeners: listening sockets, made by `open_listeners`; default `HOST` and `PORT` of the settings.
         task_status: started with the `Door`, once connections are accepted.
 

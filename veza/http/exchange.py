@@ -4,6 +4,7 @@ Runs between two tasks, the connection's and the application's. Whatever the app
 answer, or a connection that is visibly cut: never an answer whose end somebody could mistake.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -25,6 +26,7 @@ class Exchange:
     """One request and its answer: pumps the body in, writes the events that come back."""
 
     __slots__ = (
+        "_asked",
         "_body",
         "_chunked",
         "_ended",
@@ -70,14 +72,25 @@ class Exchange:
         self._watching = watching  # those whose application has been given everything, see `Asgi._watch`
         self._scope: trio.CancelScope | None = None  # what to cancel when the answer ends or breaks
         self._event: trio.Event | None = None  # or, more cheaply, to set
+        self._asked: trio.Event | None = None  # if set to one: nobody has asked for the body yet
         self.broken = False
         self.close = not head.keep_alive
+
+    def wait_until_asked(self) -> Callable[[], None]:
+        """Read nothing of the body before the application calls what is returned.
+
+        A client that sent `Expect: 100-continue` is not told to go on before, and so need not send what is refused.
+        """
+        self._asked = trio.Event()
+        return self._asked.set
 
     async def run(self, stream: HTTPStream) -> None:
         """Feed the body, then wait for the end of the answer."""
         try:
             if not self._body.complete:
                 with trio.CancelScope() as self._scope:
+                    if self._asked is not None:
+                        await self._asked.wait()
                     while not self._finished and (data := await self._body.read()):
                         await stream.handle(BodyEvent(1, data))
                     if not self._finished:

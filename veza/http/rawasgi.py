@@ -20,6 +20,7 @@ from veza.actors.registry import AuthFailed, Identity, missing
 from veza.http.api.envelope import INTERNAL, ApiError, rate_limited, translate
 from veza.http.api.openapi import describe
 from veza.http.api.services import Services
+from veza.http.asgi import ASK
 from veza.http.head import Head
 from veza.security.rates import neighbourhood
 
@@ -72,6 +73,7 @@ class Call:
     """
 
     __slots__ = (
+        "_ask",
         "_auth_error",
         "_headers",
         "_query",
@@ -97,6 +99,7 @@ class Call:
         self._auth_error: AuthFailed | None = None
         self._query: bytes = scope.get("query_string", b"")
         self._receive = receive
+        self._ask: Callable[[], None] | None = scope.get("state", {}).get(ASK)
         self._headers: dict[str, str] = {}
         for name, value in scope["headers"]:
             self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
@@ -128,6 +131,9 @@ class Call:
         Raises:
             Gone: the client left before the end.
         """
+        if self._ask is not None:
+            self._ask()
+            self._ask = None
         while not self._whole:
             event = await self._receive()
             if event["type"] == "http.disconnect":

@@ -193,6 +193,7 @@ async def delete_track(track_id: int, identity: Identity) -> Response:
         raise forbidden("Only its owner deletes a track.")
     if s.rooms is not None:
         s.rooms.track_changed(track_id)
+    _tell_rooms(track_id)
     if s.processing is not None:
         s.processing.cancel(track_id)
     # Cancelled here, or killed, the files are found by the sweep: no row names them any more.
@@ -335,6 +336,13 @@ async def _visible(track_id: int, identity: Identity | None) -> Track:
     if track is None:
         raise no_track()
     return track
+
+
+def _tell_rooms(track_id: int) -> None:
+    """Rooms that play it to all must know what it is called now, or that it is gone."""
+    rooms = services().rooms
+    if rooms is not None:
+        rooms.track_changed(track_id)
 
 
 def _expiry() -> int:
