@@ -16,7 +16,7 @@ import trio
 from veza.actors.streams.hls import HlsFeed, Viewers
 from veza.actors.streams.listener import Listener
 from veza.actors.streams.recorder import Recorder
-from veza.actors.streams.seat import Seat
+from veza.actors.streams.seat import Announced, Seat
 from veza.media.splitters import Chunk, Splitter
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Air:
         self.grace_until = 0.0
         # The source.
         self.seat: Seat | None = None
+        self.announced: Announced | None = None  # by the source that was heard last
         self.splitter: Splitter | None = None
         self.first = b""  # of a source of which is not known yet what it is
         self.before: list[Chunk] = []  # chunks before its first key point

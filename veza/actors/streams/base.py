@@ -98,7 +98,7 @@ class StreamBase(Actor):
 
     def live_info(self) -> LiveInfo:
         air, mount = self.air, self.mount
-        announced = air.seat.announced if air.seat is not None else None
+        announced = air.announced
         rate = announced.bit_rate if announced is not None else None
         if rate is None and air.duration >= 0.5:
             rate = max(1, round(air.bytes * 8 / air.duration / 1000))

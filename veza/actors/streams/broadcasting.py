@@ -20,7 +20,7 @@ from veza.actors.streams.base import StreamBase, log
 from veza.actors.streams.messages import Claim, GraceOver, Pour, Read, Sing
 from veza.actors.streams.seat import Seat
 from veza.db import streams as streams_db
-from veza.media.splitters import Chunk, Unsupported, splitter_for
+from veza.media.splitters import ENOUGH, Chunk, Unsupported, splitter_for
 
 SILENT: Final = 3.0  # seconds without a byte after which the same key may take over
 GARBAGE: Final = 256 * 1024  # bytes of nothing but garbage after which a source is dropped
@@ -78,8 +78,12 @@ class Broadcasting(StreamBase):
         chunks = splitter.feed(data)
         if not chunks:
             air.barren += len(data)
-            if splitter.skipped - air.skipped > GARBAGE or air.barren > BARREN:
-                raise self._turn_out("what comes is no longer a stream of the kind it began as")
+            if splitter.skipped - air.skipped > (GARBAGE if seat.heard else ENOUGH) or air.barren > BARREN:
+                raise self._turn_out(
+                    "what comes is no longer a stream of the kind it began as"
+                    if seat.heard
+                    else "what comes is no stream of the kind it is said to be"
+                )
             return seat.heard
         air.skipped, air.barren = splitter.skipped, 0
         if not seat.heard:
@@ -119,6 +123,7 @@ class Broadcasting(StreamBase):
         self.restart_hls()
         air.bytes, air.duration = 0, 0.0
         air.state = "live"
+        air.announced = seat.announced
         air.content_type = content_type
         air.song = None
         air.started_at = air.started_at or datetime.now(UTC)

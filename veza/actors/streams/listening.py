@@ -128,8 +128,6 @@ class Listening(StreamBase):
     async def run_pass(self) -> None:
         """Everything to everybody."""
         await self.fanout.run(trio.current_time(), self.again())
-        if self.air.closing or self.air.state == "ended":
-            self._part_the_served()
 
     def pass_in(self, delay: float) -> None:
         self.pass_timer = self.context.timer(delay, Pass())
