@@ -19,6 +19,7 @@ from functools import partial
 import trio
 
 from veza import __version__, log
+from veza.actors.announcer import Announcer
 from veza.actors.kernel import ActorError, Ref, System, open_system
 from veza.actors.ledger import Balance, Books, LedgerActor
 from veza.actors.people import PeopleActor, follow
@@ -146,6 +147,8 @@ async def open_server(
         keeper = Keeper(db, library, processing=None, most=settings.tracks_owned_max)
         recordings = Recordings(core.system.supervisor("recordings"), keeper)
         streams.on_ended(recordings.finish)
+        announcer = Announcer(core.system.supervisor("announcer"), db=db, presence=core.presence)
+        streams.on_live(announcer.on_air)
         services = assemble(
             settings,
             db,

@@ -228,6 +228,8 @@ class Broadcasting(StreamBase):
         if seat is not None:
             seat.show_out(reason)
         air.splitter = None
+        if air.started_at is not None:
+            self.count_minute(self.listener_count)
         await self.run_pass()
         self.stop_hls()
         self.stop_recording()
@@ -259,7 +261,9 @@ class Broadcasting(StreamBase):
             case "recording":
                 self.recording_opened(note.what, result)
                 self.recordings_closed()
-            case "live" if error is None and not result:
+            case "live" if error is None and result:
+                self.directory.has_gone_live(self.stream_id)
+            case "live" if error is None:
                 self.read_again()  # it has ended, or is gone
             case "ended" if error is None:
                 self.directory.has_ended(self.stream_id)

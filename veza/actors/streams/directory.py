@@ -68,6 +68,7 @@ class Streams:
         self._forgotten = 0
         self._closing = False
         self._on_ended: list[Callable[[int], None]] = []
+        self._on_live: list[Callable[[int], None]] = []
 
     def __len__(self) -> int:
         return len(self._supervisor)
@@ -166,6 +167,10 @@ class Streams:
         """`listener(stream_id)` is called, without awaiting, once an end is stored and the recordings are closed."""
         self._on_ended.append(listener)
 
+    def on_live(self, listener: Callable[[int], None]) -> None:
+        """`listener(stream_id)` is called, without awaiting, once it is stored that a source is there (again)."""
+        self._on_live.append(listener)
+
     # Beginning and end of the server ----------------------------------------------------------------
 
     async def resume(self) -> None:
@@ -205,7 +210,13 @@ class Streams:
 
     def has_ended(self, stream_id: int) -> None:
         self.changed(stream_id)
-        for listener in self._on_ended:
+        self._tell(self._on_ended, stream_id)
+
+    def has_gone_live(self, stream_id: int) -> None:
+        self._tell(self._on_live, stream_id)
+
+    def _tell(self, listeners: list[Callable[[int], None]], stream_id: int) -> None:
+        for listener in listeners:
             try:
                 listener(stream_id)
             except Exception as error:  # one deaf listener must not keep the others from hearing
