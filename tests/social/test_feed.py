@@ -129,18 +129,20 @@ async def test_page_by_page_everything_comes_once(town: Town, limit: int) -> Non
     assert [_what(entry) for entry in found] == [(kinds[kind], id, by) for _, kind, id, by in expected]
 
 
-@pytest.mark.parametrize("cursor", ["1", "1-2", "1-3-1-1", "9" * 19 + "-0-1-1", "a-b-c-d"])
-async def test_a_cursor_that_nobody_gave(town: Town, cursor: str) -> None:
+async def test_a_cursor_that_nobody_gave(town: Town) -> None:
     me = await town.person()
-    answer = await town.api.get(f"/feed?cursor={cursor}", token=me.token)
-    refused(answer, 400, "VALIDATION_ERROR")
+    for cursor in ("1", "1-2", "1-3-1-1", "9" * 19 + "-0-1-1", "a-b-c-d"):
+        answer = await town.api.get(f"/feed?cursor={cursor}", token=me.token)
+        refused(answer, 400, "VALIDATION_ERROR")
 
 
 # How it is found -------------------------------------------------------------------------------------
 
 # Person 1 follows 60 of 3,000, each with 5 tracks, 5 reposts, a broadcast on air and two that are over; 2,000 people
 # follow him, and all like track 1, on which 5,000 things were said.
+# Indexes for searching by text, which none of this needs, take most of the time of filling.
 _FILL = """
+    DROP INDEX users_name_trgm; DROP INDEX tracks_text_trgm; DROP INDEX tracks_tags;
     INSERT INTO users (username, email, password_hash)
         SELECT 'fan' || n, 'fan' || n || '@example.org', 'none' FROM generate_series(1, 9000) n;
     INSERT INTO tracks (owner_id, name, title, extension, content_type, size, status, duration_ms, created_at)

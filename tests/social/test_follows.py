@@ -57,15 +57,14 @@ async def test_lists_go_page_by_page_also_where_many_came_at_the_same_moment(tow
     assert len(await town.all_pages(f"/users/{star.id}/followers", "users", limit=3)) == 8
 
 
-@pytest.mark.parametrize(
-    "cursor", ["x", "1", "1-2-3", "-1-2", "1-99999999999999999999", "9" * 18 + "-1", "%D9%A1-%D9%A2"]
-)
-async def test_a_cursor_that_nobody_gave(town: Town, cursor: str) -> None:
+async def test_a_cursor_that_nobody_gave(town: Town) -> None:
     ann = await town.person()
-    for path in (f"/users/{ann.id}/followers", "/users/me/blocks", "/users/me/likes"):
-        answer = await town.api.get(f"{path}?cursor={cursor}", token=ann.token)
-        refused(answer, 400, "VALIDATION_ERROR")
-        assert set(answer.details) == {"cursor"}
+    far = "1-99999999999999999999"
+    for cursor in ("x", "1", "1-2-3", "-1-2", far, "9" * 18 + "-1", "%D9%A1-%D9%A2"):
+        for path in (f"/users/{ann.id}/followers", "/users/me/blocks", "/users/me/likes"):
+            answer = await town.api.get(f"{path}?cursor={cursor}", token=ann.token)
+            refused(answer, 400, "VALIDATION_ERROR")
+            assert set(answer.details) == {"cursor"}
 
 
 async def test_who_cannot_be_followed(town: Town) -> None:

@@ -33,6 +33,7 @@ class OnAir(msgspec.Struct, frozen=True):
     song: str | None
     room_id: int | None
     started_at: datetime
+    listeners: int = 0  # at this moment: for who knows it to fill in
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
 """Makes the renditions of one avatar: an image on standard input, square WebP images on standard output.
 
-Run as a script by `avatars.py`, never imported: what decodes a stranger's bytes has its own process, with little memory
-and little time, so that a bomb or a crash of a decoder is its end alone. Nothing of the original's metadata is kept:
-its orientation is applied, its colours become sRGB, and only pixels go on.
+Run as a script by `avatars.py`, never imported by the server: what decodes a stranger's bytes has its own process, with
+little memory and little time, so that a bomb or a crash of a decoder is its end alone. Nothing of the original's
+metadata is kept: its orientation is applied, its colours become sRGB, and only pixels go on.
 
 Output: one line of JSON, `{"sizes": [[pixels, bytes], …]}` with the images behind it, or `{"reason": "…"}`.
 """

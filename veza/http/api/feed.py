@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from quart import Blueprint, Response
 
 from veza.actors.registry import Identity
@@ -33,4 +33,13 @@ async def news(identity: Identity, query: KeyPaging) -> Response:
     except ValueError:
         raise wrong_cursor() from None
     page = await services().db.read(feed_db.feed, identity.user_id, after, query.limit)
-    return ok(FeedShown(page.entries), meta=key_meta(query.limit, page.next))
+    return ok(FeedShown([_as_it_is(entry) for entry in page.entries]), meta=key_meta(query.limit, page.next))
+
+
+def _as_it_is(entry: Entry) -> Entry:
+    """A broadcast that runs here knows how many listen."""
+    streams = services().streams
+    if entry.stream is None or streams is None or (live := streams.glance(entry.stream.id)) is None:
+        return entry
+    stream = structs.replace(entry.stream, listeners=live.listeners, song=live.song)
+    return structs.replace(entry, stream=stream)
