@@ -82,12 +82,11 @@ async def test_lists(studio: Studio) -> None:
     await studio.house.sql("UPDATE users SET is_active = true WHERE id = $1", studio.me.id)
 
 
-@pytest.mark.parametrize(
-    "query", ["sort=best", "page=0", "limit=101", "page=101&limit=100", "search=" + "x" * 101, "tags=%00"]
-)
-async def test_what_lists_cannot_be_asked(studio: Studio, query: str) -> None:
-    reply = await studio.ask("GET", f"/tracks?{query}")
-    assert (reply.status, reply.code) == (400, "VALIDATION_ERROR")
+async def test_what_lists_cannot_be_asked(studio: Studio) -> None:
+    long = "x" * 101
+    for query in ("sort=best", "page=0", "limit=101", "page=101&limit=100", f"search={long}", "tags=%00"):
+        reply = await studio.ask("GET", f"/tracks?{query}")
+        assert (reply.status, reply.code) == (400, "VALIDATION_ERROR"), query
 
 
 async def test_changing(studio: Studio) -> None:

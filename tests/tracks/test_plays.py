@@ -117,8 +117,9 @@ async def test_plays_cannot_be_poured_in(open_studio: Open) -> None:
         await play(studio, track, 30, studio.me.token)
 
 
-@pytest.mark.parametrize("body", [{}, {"listened_s": -1}, {"listened_s": 86_401}, {"listened_s": "long"}])
-async def test_bad_reports(studio: Studio, body: dict[str, Any]) -> None:
+async def test_bad_reports(studio: Studio) -> None:
     track = await of_length(studio, 100)
-    reply = await studio.ask("POST", f"/tracks/{track['id']}/play", body)
-    assert (reply.status, set(reply.json["details"])) == (400, {"listened_s"})
+    bodies: list[dict[str, Any]] = [{}, {"listened_s": -1}, {"listened_s": 86_401}, {"listened_s": "long"}]
+    for body in bodies:
+        reply = await studio.ask("POST", f"/tracks/{track['id']}/play", body)
+        assert (reply.status, set(reply.json["details"])) == (400, {"listened_s"}), body

@@ -41,12 +41,12 @@ async def test_a_form_becomes_a_track(studio: Studio, song: bytes) -> None:
     assert (await studio.ask("GET", f"/tracks/{track['id']}")).data["title"] == "A Tiny Song"
 
 
-@pytest.mark.parametrize("name", ["empty", "html", "zip"])
-async def test_what_cannot_be_heard_is_no_track(studio: Studio, inputs: Inputs, name: str) -> None:
-    data = b"" if name == "empty" else inputs[name].read_bytes()
-    reply = await studio.upload(part("file", data, "song.mp3", "Content-Type: audio/mpeg"))
-    assert (reply.status, reply.code) == (415, "NOT_MEDIA"), reply.body
-    assert studio.nothing_left()
+async def test_what_cannot_be_heard_is_no_track(studio: Studio, inputs: Inputs) -> None:
+    for name in ("empty", "html", "zip"):
+        data = b"" if name == "empty" else inputs[name].read_bytes()
+        reply = await studio.upload(part("file", data, "song.mp3", "Content-Type: audio/mpeg"))
+        assert (reply.status, reply.code) == (415, "NOT_MEDIA"), reply.body
+        assert studio.nothing_left()
 
 
 async def test_the_name_of_a_file_says_nothing_of_what_it_is(studio: Studio, inputs: Inputs) -> None:
@@ -61,8 +61,8 @@ async def test_a_file_may_come_last_slowly_and_without_a_length(
     body = form(part("title", "Slow"), part("artist", "Snails"), part("audio", song, "s.mp3"))
 
     async def drops() -> AsyncIterator[bytes]:
-        for start in range(0, len(body), 7):
-            yield body[start : start + 7]
+        for start in range(0, len(body), 31):
+            yield body[start : start + 31]
             await trio.lowlevel.checkpoint()
 
     reply = await ask(studio.port, "POST", TRACKS, drops(), token=studio.me.token, headers=FORM, length=None)
@@ -177,20 +177,22 @@ async def test_a_length_that_is_too_large_is_refused_before_the_body(studio: Stu
     assert "1 MiB" in reply.json["error"]
 
 
-@pytest.mark.parametrize("declared", [True, False], ids=["declared", "chunked"])
-async def test_who_sends_a_hundred_mebibytes_too_much_still_reads_why(studio: Studio, declared: bool) -> None:
+async def test_who_sends_a_hundred_mebibytes_too_much_still_reads_why(studio: Studio) -> None:
     count = 100 * 1024 * 1024
+    start = part("file", b"", "song.mp3")[:-2]
 
     async def body() -> AsyncIterator[bytes]:
-        yield part("file", b"", "song.mp3")[:-2]
+        yield start
         async for piece in zeros(count, 1024 * 1024):
             yield piece
 
-    length = count + len(part("file", b"", "song.mp3")[:-2]) if declared else None
-    reply = await ask(studio.port, "POST", TRACKS, body(), token=studio.me.token, headers=FORM, length=length)
-    assert (reply.status, reply.code) == (413, "TOO_LARGE")
-    assert reply.headers["connection"] == "close"
-    assert studio.nothing_left()
+    for length in (count + len(start), None):
+        reply = await ask(
+            studio.port, "POST", TRACKS, body(), token=studio.me.token, headers=FORM, length=length
+        )
+        assert (reply.status, reply.code) == (413, "TOO_LARGE")
+        assert reply.headers["connection"] == "close"
+        assert studio.nothing_left()
 
 
 async def test_a_file_may_be_as_large_as_it_may_be(studio: Studio, trusting: None) -> None:
