@@ -41,6 +41,9 @@ _FLAGS: Final = (
 )
 
 
+_KEYS: Final = {"Enter": 13, "End": 35, "Home": 36, "ArrowRight": 39}
+
+
 class Chromium:
     """The process. It reads commands from its descriptor 3 and answers on 4, each ended by a NUL."""
 
@@ -219,8 +222,14 @@ class Page:
             )
 
     async def press(self, key: str) -> None:
-        for kind in ("keyDown", "keyUp"):
-            await self.command("Input.dispatchKeyEvent", type=kind, key=key, code=key)
+        code = _KEYS[key]
+        text = {"text": "\r"} if key == "Enter" else {}
+        await self.command(
+            "Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code, **text
+        )
+        await self.command(
+            "Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code
+        )
 
     async def type(self, selector: str, text: str) -> None:
         await self.run(f"document.querySelector({json.dumps(selector)}).focus()")

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
 import pytest
 import trio
 
 from tests.browser.browser import Browser
-from tests.chat.conftest import Build
+from tests.browser.conftest import logged_in
+from tests.chat.conftest import Build, House, Person
+from tests.media.inputs import Inputs
+from veza.client import NewStream, RoomMessage, Tokens, VezaClient
+from veza.client.containers import recognise
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -30,3 +40,111 @@ async def test_somebody_opens_an_account_on_the_start_page(build: Build, browser
             await page.click(".who button")
             await page.until("document.querySelectorAll('.who button').length === 2")
             assert page.complaints == []
+
+
+@asynccontextmanager
+async def client_of(house: House, person: Person) -> AsyncIterator[VezaClient]:
+    tokens = Tokens(access_token=person.token)
+    async with VezaClient(f"http://127.0.0.1:{house.port}", tokens=tokens) as client:
+        yield client
+
+
+async def over_and_over(file: Path) -> AsyncIterator[bytes]:
+    data = await trio.Path(file).read_bytes()
+    while True:
+        yield data
+
+
+@asynccontextmanager
+async def on_air(house: House, file: Path, **how: Any) -> AsyncIterator[tuple[VezaClient, NewStream]]:
+    """A stream with a source that does not end."""
+    async with client_of(house, await house.person()) as client:
+        stream = await client.create_stream("On air", **how)
+        async with trio.open_nursery() as nursery:
+            play = over_and_over(file)
+            begin = partial(client.broadcast, stream.slug, stream.stream_key, play, realtime=True)
+            nursery.start_soon(begin)
+            while (await client.stream(stream.slug)).state != "live":  # noqa: ASYNC110 (a server's state)
+                await trio.sleep(0.02)
+            yield client, stream
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_live_stream_is_heard_while_its_room_talks(
+    build: Build, browser: Browser, inputs: Inputs
+) -> None:
+    async with build(**OURS) as house, on_air(house, inputs["mp3"]) as (client, stream):
+        with trio.fail_after(60):
+            await client.set_song(stream.slug, stream.stream_key, "Nobody – Nothing <b>at all</b>")
+            reader = await house.person()
+            url = f"http://127.0.0.1:{house.port}/s/{stream.slug}"
+            async with browser.page(url, storage=logged_in(reader)) as page, client.chat() as chat:
+                await chat.join(stream.room_id)
+                await page.until(
+                    "document.querySelector('#song').textContent === '♪ Nobody – Nothing <b>at all</b>'"
+                )
+                await page.click("#play")
+                await page.until("document.querySelector('#audio').currentTime > 0.5")
+                assert await page.run(
+                    "document.querySelector('#audio').src.endsWith('/live/" + stream.slug + "')"
+                )
+                await chat.send(stream.room_id, "hello <i>there</i>")
+                await page.until(
+                    "document.querySelector('.messages .text')?.textContent === 'hello <i>there</i>'"
+                )
+                await page.type("#chat input", "hello yourself")
+                await page.press("Enter")
+                async for event in chat:
+                    if isinstance(event, RoomMessage) and event.username == reader.name:
+                        assert event.content == "hello yourself"
+                        break
+                await page.until("document.querySelectorAll('.messages li').length === 2")
+                position = await page.run("document.querySelector('#audio').currentTime")
+                await page.until(f"document.querySelector('#audio').currentTime > {position} + 0.2")
+                await page.click("#play")
+                await page.until("!document.querySelector('#audio').hasAttribute('src')")
+                assert page.complaints == []
+
+
+async def test_a_live_stream_is_heard_through_hls(build: Build, browser: Browser, inputs: Inputs) -> None:
+    async with (
+        build(**OURS, stream_hls_segment=0.5) as house,
+        on_air(house, inputs["aac"]) as (_, stream),
+    ):
+        with trio.fail_after(60):
+            async with browser.page(f"http://127.0.0.1:{house.port}/s/{stream.slug}?via=hls") as page:
+                await page.click("#play")
+                await page.until("document.querySelector('#audio').currentTime > 0.5")
+                assert await page.run("document.querySelector('#audio').src.startsWith('blob:')")
+
+
+@pytest.mark.parametrize("source", ["microphone", "camera"])
+async def test_what_a_browser_broadcasts_is_heard(build: Build, browser: Browser, source: str) -> None:
+    async with build(**OURS) as house:
+        owner = await house.person()
+        async with client_of(house, owner) as client:
+            stream = await client.create_stream("From the browser", visibility="unlisted")
+            url = f"http://127.0.0.1:{house.port}/s/{stream.slug}/broadcast"
+            with trio.fail_after(60):
+                async with browser.page(url, storage=logged_in(owner)) as page:
+                    await page.until("!document.querySelector('#studio').hidden")
+                    await page.run(f"document.querySelector('[name=source]').value = '{source}'")
+                    await page.click("#go")
+                    await page.until("document.querySelector('#state').textContent === 'You are on air.'")
+                    await page.until("document.querySelector('#level').value > 0.01")
+                    heard = b""
+                    container = None
+                    async with aclosing(client.listen(stream.slug)) as listening:
+                        async for data in listening:
+                            heard += data
+                            container = recognise(heard)
+                            if container is not None and len(container.feed(heard)) >= 2:
+                                break
+                    assert container is not None
+                    # Chromium calls its file Matroska as soon as there is H.264 in it.
+                    assert (b"webm" if source == "microphone" else b"matroska") in heard[:64]
+                    kind = "audio/webm" if source == "microphone" else "video/webm"
+                    assert container.content_type == kind
+                    await page.click("#go")
+                    await page.until("document.querySelector('#state').textContent === 'You are off air.'")
+                    assert page.complaints == []

@@ -38,6 +38,27 @@ def test_origins(origin: str, listed: bool) -> None:
     assert origins.allows(None)
 
 
+@pytest.mark.parametrize(
+    ("origin", "host", "opens"),
+    [
+        ("http://192.168.1.7:8080", "192.168.1.7:8080", True),
+        ("https://Veza.Lan", "veza.lan", True),
+        ("http://192.168.1.7:8080", "192.168.1.7", False),
+        ("http://evil.example", "192.168.1.7:8080", False),
+        ("http://192.168.1.7:8080", "", False),
+        ("null", "null", False),
+        ("://x", "x", False),
+        ("", "", False),
+    ],
+)
+def test_a_server_that_does_not_know_its_name_knows_its_own_pages(
+    origin: str, host: str, opens: bool
+) -> None:
+    assert Origins([]).opens(origin, host) is opens
+    assert not Origins([], "https://veza.example").opens(origin, host)
+    assert Origins([], "https://veza.example").opens("https://veza.example", host)
+
+
 def test_a_star_allows_all_but_lists_none() -> None:
     origins = Origins(["*"])
     assert origins.any and origins.allows("https://anybody.example")

@@ -1,7 +1,7 @@
 """Streams: making them, broadcasting to them, listening."""
 
 from base64 import b64encode
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ class Streams(Transport):
         if not answer.is_success:
             judge(answer)
 
-    async def listen(self, slug: str, *, url: str | None = None) -> AsyncIterator[bytes]:
+    async def listen(self, slug: str, *, url: str | None = None) -> AsyncGenerator[bytes, None]:
         """The stream's bytes from now on, as they come, until it ends.
 
         Close the iterator when leaving early (`contextlib.aclosing`), or the connection stays until it is forgotten.

@@ -100,8 +100,8 @@ class Credentials:
 
     async def check(self, head: Head) -> tuple[Identity, str | None]:
         """Raises refusal.Refused: 401 for the token, 403 for the Origin, 503 when the database is away."""
-        origin = head.get(b"origin")
-        if origin is not None and not self._origins.listed(origin.decode("latin-1")):
+        origin, host = head.get(b"origin"), head.get(b"host") or b""
+        if origin is not None and not self._origins.opens(origin.decode("latin-1"), host.decode("latin-1")):
             raise refusal.Refused(403, "ORIGIN_REFUSED", "This page may not connect here.")
         token, subprotocol = shown_token(head)
         if not token:

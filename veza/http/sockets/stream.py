@@ -73,8 +73,8 @@ class StreamSockets:
         """Raises refusal.Refused."""
         if self._closing:
             raise refusal.Refused(503)
-        origin = head.get(b"origin")
-        if origin is not None and not self._origins.listed(origin.decode("latin-1")):
+        origin, host = head.get(b"origin"), head.get(b"host") or b""
+        if origin is not None and not self._origins.opens(origin.decode("latin-1"), host.decode("latin-1")):
             raise refusal.Refused(403, "ORIGIN_REFUSED", "This page may not connect here.")
         found = _PATH.fullmatch(head.path)
         assert found is not None
