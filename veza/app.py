@@ -40,11 +40,14 @@ from veza.http import door, pages
 from veza.http.api.app import create_asgi
 from veza.http.api.metrics import Metrics
 from veza.http.api.services import Services, assemble
+from veza.http.cors import Cors
 from veza.http.endpoint import Endpoints
+from veza.http.files import Files
 from veza.http.live_house import LiveHouse, hls_maker
 from veza.http.media import MediaRooms, MediaRoutes
 from veza.http.sockets.admin import AdminSockets
 from veza.http.sockets.chat import ChatSockets
+from veza.http.tracks_shelf import TracksShelf
 from veza.mail import open_mailer
 from veza.media.library import Library
 from veza.tidy import tidy
@@ -185,13 +188,18 @@ async def open_server(
         nursery.start_soon(live.sockets.sweep)
         await streams.resume()
         rest = create_asgi(services)
+        files = Files()
+        shelf = TracksShelf(services.library, db, services.signer)
+        tracks = MediaRoutes(settings, [shelf], cors=Cors(services.origins), files=files)
+        services.metrics.gauge("veza_media_files_open", "Files open to be sent", lambda: files.count)
+        services.metrics.counter("veza_media_bytes_sent", "Bytes of files sent", lambda: files.sent)
         opened: door.Door = await nursery.start(
             partial(
                 door.serve,
                 settings,
                 asgi_app=rest,
                 sockets=Endpoints({"/ws/chat": chat, "/ws": chat, "/ws/admin": watch}, live.sockets.find),
-                media=MediaRooms(live.room, MediaRoutes(settings, [pages.shelf()])),
+                media=MediaRooms(tracks, live.room, MediaRoutes(settings, [pages.shelf()], files=files)),
                 body_limit=lambda head: None if rest.streams(head) else settings.body_limit,
                 listeners=listeners,
             )

@@ -248,10 +248,14 @@ async def open_house(
     files: Path | None = None,
     config: Settings | None = None,
     listeners: list[socket.socket] | None = None,
+    media: Callable[[Settings], door.Media] | None = None,
 ) -> AsyncIterator[House]:
+    """The house opens. `files` are found below `/files/`; `media` makes a further room."""
     house = House()
     config = config or settings()
-    shelves = [folder("/files/", files)] if files is not None else []
+    rooms: list[door.Media] = [MediaRoutes(config, [folder("/files/", files)] if files is not None else [])]
+    if media is not None:
+        rooms.append(media(config))
 
     def limit(head: Any) -> int | None:
         return None if head.path == "/raw/upload" else config.body_limit
@@ -263,7 +267,7 @@ async def open_house(
                 config,
                 asgi_app=make_app(house),
                 sockets={"/ws/chat": house.chat},
-                media=MediaRooms(MediaRoutes(config, shelves)),
+                media=MediaRooms(*rooms),
                 body_limit=limit,
                 listeners=listeners,
             )

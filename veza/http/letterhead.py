@@ -23,7 +23,9 @@ CONTENT_POLICY: Final = (
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _RUN: Final = secrets.token_hex(8)  # told apart from other runs and other servers; unique, not secret
 _COUNT: Final = itertools.count(1)
-_STATUS: Final = {status.value: status.phrase for status in HTTPStatus}
+_START: Final = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
+}
 # These belong to the connection, and the connection is ours.
 HOP_BY_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
@@ -65,6 +67,10 @@ class Letterhead:
         Raises:
             BadHeader: a header cannot be written.
         """
+        return self.around(status, self.lines(headers), request_id, version=version, close=close)
+
+    def lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """An answer's own headers and the usual ones, as lines. Raises BadHeader: one cannot be written."""
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
         names = {name for name, _ in headers}
         if names.isdisjoint(self._usual_names):
@@ -77,13 +83,16 @@ class Letterhead:
         own = b"".join(lines)
         if own.count(b"\n") != count or own.count(b"\r") != count or b"\0" in own:
             raise BadHeader
+        return own
+
+    def around(self, status: int, lines: bytes, request_id: str, *, version: str, close: bool) -> bytes:
+        """The head around lines that `lines` made, perhaps long ago."""
         last = (
             b"connection: close\r\n" if close else b"connection: keep-alive\r\n" if version == "1.0" else b""
         )
-        return b"HTTP/1.1 %d %b\r\n%bdate: %b\r\nserver: veza\r\nx-request-id: %b\r\n%b\r\n" % (
-            status,
-            _STATUS.get(status, "").encode(),
-            own,
+        return b"%b%bdate: %b\r\nserver: veza\r\nx-request-id: %b\r\n%b\r\n" % (
+            _START.get(status) or b"HTTP/1.1 %d \r\n" % status,
+            lines,
             self._now(),
             request_id.encode(),
             last,

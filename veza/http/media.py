@@ -1,39 +1,32 @@
-"""The room of files: bytes that go from the disk to the socket without passing through Python objects.
+"""The room of files: which bytes of which file an answer holds, and what its head says of them.
 
-`sendfile` takes at most 128 KiB a turn and all files together 2 ms of a scheduler pass; a page that is not in memory is
-read ahead in a thread; so files never cost chat its latency. Under TLS files are read in 64 KiB pieces.
-
-What a shelf offers is known by name before anybody asks: no name from a request ever becomes a path.
+How bytes travel is `files.py`'s business, which of them are asked for `ranges.py`'s. What a shelf offers is known by
+name before anybody asks: no name from a request ever becomes a path.
 """
 
-import errno
 import mimetypes
 import os
 import stat
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import quote
 
 import msgspec
-import trio
-from trio.lowlevel import checkpoint
 
 from veza.config import Settings
 from veza.http.asgi import Visit
+from veza.http.cors import VARY, Cors
 from veza.http.door import Media
+from veza.http.files import Files
 from veza.http.head import Head
 from veza.http.letterhead import Letterhead
 from veza.http.ranges import Selection, http_date, select
 from veza.http.refusal import Refused
-from veza.http.wire import Disconnected, Wire
+from veza.http.wire import Wire
 
-TURN: Final = 128 * 1024  # bytes of one sendfile
-PIECE: Final = 64 * 1024  # bytes of one read
-READ_AHEAD: Final = 1024 * 1024  # bytes a thread brings into memory when a page is cold
-PASS: Final = 0.002  # seconds all files together may take of one scheduler pass
-_NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 # Better known here than on the machine we happen to run on.
 _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
@@ -63,6 +56,9 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     path: Path | None = None  # opened at the request, without following a symbolic link in its last part
     data: bytes = b""  # instead of a path
     cache: str = "no-cache"  # Cache-Control; `no-cache` still lets a client ask with If-None-Match
+    until: float = (
+        0  # seconds since 1970; if given, what is sent may be kept until then, and `cache` says no age
+    )
     etag: bytes = b""  # strong, with quotes; made from the file's time and size if empty
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
@@ -120,36 +116,27 @@ def content_type(name: str) -> str:
     return known or mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
-class Pace:
-    """All files together get 2 ms of a scheduler pass.
+class MediaRoutes:
+    """The room: its shelves, in the order they are asked.
 
-    Whoever finds the pass spent waits for the next one; whoever wakes first there opens it for everybody.
+    Args:
+        cors: lets pages of other sites read what is here; without it they cannot.
+        files: shared with other rooms, so that all of them together keep the pace.
     """
 
-    def __init__(self) -> None:
-        self._pass = object()
-        self._spent = 0.0
-
-    async def turn(self) -> None:
-        """Wait until there is time to work in this pass."""
-        while self._spent >= PASS:
-            current = self._pass
-            await checkpoint()
-            if current is self._pass:
-                self._pass = object()
-                self._spent = 0.0
-
-    def took(self, seconds: float) -> None:
-        self._spent += seconds
-
-
-class MediaRoutes:
-    """The room: its shelves, in the order they are asked."""
-
-    def __init__(self, settings: Settings, shelves: Iterable[Shelf]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        shelves: Iterable[Shelf],
+        *,
+        cors: Cors | None = None,
+        files: Files | None = None,
+    ) -> None:
         self._letterhead = Letterhead(settings)
         self._shelves = tuple(shelves)
-        self._pace = Pace()
+        self._cors = cors
+        self._files = files or Files()
+        self._allow = b"GET, HEAD" if cors is None else b"GET, HEAD, OPTIONS"
 
     def claims(self, head: Head) -> bool:
         return self._shelf(head.path) is not None
@@ -158,99 +145,109 @@ class MediaRoutes:
         """Send it, or the part of it that was asked for; whether the connection can go on.
 
         Raises:
-            Refused: it is not there, or not for this client, or asked with another method than GET and HEAD.
+            Refused: it is not there, or not for this client, or asked with a method that is not for files.
             Disconnected: the client left, or takes nothing any more.
         """
+        if self._cors is None:
+            return await self._answer(wire, head, visit, b"")
+        headers = self._cors.headers(head)
+        try:
+            if head.method == "OPTIONS":
+                return await self._preflight(wire, head, visit, self._cors)
+            allowed = b"".join(b"%b: %b\r\n" % header for header in headers) if headers else b""
+            return await self._answer(wire, head, visit, allowed)
+        except Refused as refused:
+            refused.headers = (*refused.headers, VARY, *headers)
+            raise
+
+    async def _answer(self, wire: Wire, head: Head, visit: Visit, allowed: bytes) -> bool:
         shelf = self._shelf(head.path)
         if shelf is None:
             raise Refused(404)
         if head.method not in ("GET", "HEAD"):
-            raise Refused(405, headers=[(b"allow", b"GET, HEAD")])
+            raise Refused(405, headers=[(b"allow", self._allow)])
         resource = await shelf.find(head, visit)
         close = not head.keep_alive or wire.owed or wire.closing
         if resource.path is None:
-            await self._send(wire, head, visit, resource, close, None, len(resource.data), 0)
+            size = len(resource.data)
+            etag = resource.etag or b'"%x-%x"' % (zlib.crc32(resource.data), size)
+            part = _select(head, size, etag, 0)
+            lines = self._lines(resource, part.status, etag, 0)
+            start = self._start(head, visit, resource, part, size, lines + allowed, close)
+            body = b"" if head.method == "HEAD" else resource.data[part.start : part.stop]
+            await wire.send(start, body)
             return not close
+        file = self._files.take(resource.path)
         try:
-            file = os.open(resource.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            raise Refused(404) from None
-        try:
-            info = os.fstat(file)
-            if not stat.S_ISREG(info.st_mode):
-                raise Refused(404)
-            await self._send(wire, head, visit, resource, close, file, info.st_size, info.st_mtime_ns)
-        finally:
-            os.close(file)
+            modified = file.modified_ns // 1_000_000_000
+            etag = resource.etag or b'"%x-%x"' % (file.modified_ns, file.size)
+            part = _select(head, file.size, etag, modified)
+            kind = part.status == 304, resource.content_type, resource.cache, resource.etag, resource.headers
+            lines = file.lines.get(kind, b"")
+            if not lines:
+                lines = file.lines[kind] = self._lines(resource, part.status, etag, modified)
+            start = self._start(head, visit, resource, part, file.size, lines + allowed, close)
+            empty = head.method == "HEAD" or part.start == part.stop
+        except BaseException:
+            self._files.give(file)
+            raise
+        if empty:
+            self._files.give(file)
+            await wire.send(start)
+        else:
+            await self._files.send(wire, start, file, part.start, part.stop)
+        return not close
+
+    async def _preflight(self, wire: Wire, head: Head, visit: Visit, cors: Cors) -> bool:
+        close = not head.keep_alive or wire.owed or wire.closing
+        headers = [(b"allow", self._allow), *cors.preflight(head)]
+        start = self._letterhead.head(204, headers, visit.request_id, version=head.version, close=close)
+        await wire.send(start)
         return not close
 
     def _shelf(self, path: str) -> Shelf | None:
-        return next((shelf for shelf in self._shelves if shelf.claims(path)), None)
+        for shelf in self._shelves:
+            if shelf.claims(path):
+                return shelf
+        return None
 
-    async def _send(
+    def _lines(self, resource: Resource, status: int, etag: bytes, modified: int) -> bytes:
+        """What every answer of this kind says of a resource."""
+        headers = [(b"etag", etag), (b"accept-ranges", b"bytes")]
+        if modified:
+            headers.append((b"last-modified", http_date(modified)))
+        if not resource.until:
+            headers.append((b"cache-control", resource.cache.encode()))
+        if status != 304:
+            headers.append((b"content-type", resource.content_type.encode()))
+        if self._cors is not None:
+            headers.append(VARY)
+        headers.extend(resource.headers)
+        return self._letterhead.lines(headers)
+
+    def _start(
         self,
-        wire: Wire,
         head: Head,
         visit: Visit,
         resource: Resource,
-        close: bool,
-        file: int | None,
+        part: Selection,
         size: int,
-        modified_ns: int,
-    ) -> None:
-        etag = resource.etag or b'"%x-%x"' % (modified_ns, size)
-        modified = modified_ns // 1_000_000_000
-        part = select(head, size=size, etag=etag, modified=modified)
-        if part.status == 416:
-            raise Refused(416, headers=[(b"content-range", b"bytes */%d" % size)])
-        if part.status == 412:
-            raise Refused(412, "PRECONDITION_FAILED", "The file has changed.")
-        headers = _headers(resource, part, size, etag, modified)
-        start = self._letterhead.head(
-            part.status, headers, visit.request_id, version=head.version, close=close
+        lines: bytes,
+        close: bool,
+    ) -> bytes:
+        """The head of one answer: those lines, and what is this one's alone."""
+        if resource.until:
+            lines += b"cache-control: %b, max-age=%d\r\n" % (
+                resource.cache.encode(),
+                max(0, resource.until - time.time()),
+            )
+        if part.status == 206:
+            lines += b"content-range: bytes %d-%d/%d\r\n" % (part.start, part.stop - 1, size)
+        if part.status != 304:
+            lines += b"content-length: %d\r\n" % (part.stop - part.start)
+        return self._letterhead.around(
+            part.status, lines, visit.request_id, version=head.version, close=close
         )
-        if head.method == "HEAD" or part.start == part.stop:
-            await wire.send(start)
-        elif file is None:
-            await wire.send(start, resource.data[part.start : part.stop])
-        else:
-            await self._send_file(wire, start, file, part.start, part.stop)
-
-    async def _send_file(self, wire: Wire, start: bytes, file: int, offset: int, stop: int) -> None:
-        # The head travels with the first bytes: one packet for a small file.
-        data = await _read(file, offset, min(PIECE, stop - offset))
-        await wire.send(start, data)
-        offset += len(data)
-        if wire.line.secure:
-            while offset < stop:
-                data = await _read(file, offset, min(PIECE, stop - offset))
-                await self._pace.turn()
-                began = time.perf_counter()
-                await wire.send(
-                    data
-                )  # encrypts; what it waits is counted too, which only makes files humbler
-                self._pace.took(time.perf_counter() - began)
-                await checkpoint()
-                offset += len(data)
-            return
-        while offset < stop:
-            await self._pace.turn()
-            count = min(TURN, stop - offset)
-            await _warm(file, offset, count)
-            began = time.perf_counter()
-            try:
-                sent = os.sendfile(wire.line.fileno(), file, offset, count)
-            except BlockingIOError:
-                await wire.wait_writable()
-                continue
-            except OSError:
-                raise Disconnected from None
-            finally:
-                self._pace.took(time.perf_counter() - began)
-            if not sent:
-                raise Disconnected  # the file became shorter than what was promised
-            offset += sent
-            await checkpoint()
 
 
 class MediaRooms:
@@ -270,47 +267,11 @@ class MediaRooms:
         raise Refused(404)
 
 
-def _headers(
-    resource: Resource, part: Selection, size: int, etag: bytes, modified: int
-) -> list[tuple[bytes, bytes]]:
-    headers = [(b"etag", etag), (b"cache-control", resource.cache.encode()), (b"accept-ranges", b"bytes")]
-    if modified:
-        headers.append((b"last-modified", http_date(modified)))
-    if part.status != 304:
-        headers.append((b"content-type", resource.content_type.encode()))
-        headers.append((b"content-length", b"%d" % (part.stop - part.start)))
-    if part.status == 206:
-        headers.append((b"content-range", b"bytes %d-%d/%d" % (part.start, part.stop - 1, size)))
-    headers.extend(resource.headers)
-    return headers
-
-
-async def _read(file: int, offset: int, count: int) -> bytes:
-    """Bytes of the file: from memory at once, from the disk in a thread. Raises Disconnected if it is shorter."""
-    buffer = bytearray(count)
-    got = 0
-    if _NOWAIT:
-        try:
-            got = os.preadv(file, [buffer], offset, _NOWAIT)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL):
-                raise Disconnected from None
-    if got == count:
-        return bytes(buffer)
-    data = await trio.to_thread.run_sync(os.pread, file, count, offset)
-    if not data:
-        raise Disconnected
-    return data
-
-
-async def _warm(file: int, offset: int, count: int) -> None:
-    """Have these bytes in memory before `sendfile` asks for them, or everybody waits for the disk with it."""
-    if not _NOWAIT:
-        return
-    probe = bytearray(1)
-    try:
-        os.preadv(file, [probe], offset, _NOWAIT)
-        os.preadv(file, [probe], offset + count - 1, _NOWAIT)
-    except OSError as error:
-        if error.errno == errno.EAGAIN:
-            await trio.to_thread.run_sync(os.pread, file, READ_AHEAD, offset)
+def _select(head: Head, size: int, etag: bytes, modified: int) -> Selection:
+    """Which part is sent. Raises Refused: 412, 416."""
+    part = select(head, size=size, etag=etag, modified=modified)
+    if part.status == 416:
+        raise Refused(416, headers=[(b"content-range", b"bytes */%d" % size), (b"accept-ranges", b"bytes")])
+    if part.status == 412:
+        raise Refused(412, "PRECONDITION_FAILED", "The file has changed.")
+    return part
