@@ -25,6 +25,7 @@ from veza.actors.streams.messages import (
     Describe,
     End,
     GraceOver,
+    HlsCleared,
     HlsOver,
     Left,
     Listen,
@@ -34,6 +35,7 @@ from veza.actors.streams.messages import (
     Pour,
     Read,
     Recorded,
+    RemovePlaylist,
     Sing,
     SourceGone,
     Tick,
@@ -94,12 +96,8 @@ class StreamActor(Listening, Broadcasting):
 
     def idle(self) -> bool:
         air = self.air
-        return (
-            air.seat is None
-            and not len(self.fanout)
-            and air.state in ("created", "ended")
-            and air.hls is None
-        )
+        busy = air.seat is not None or len(self.fanout) or air.hls is not None or air.playlist_left
+        return not busy and air.state in ("created", "ended")
 
     def settled(self) -> bool:
         return not self.air.notes and not self.air.recorders
@@ -159,6 +157,10 @@ class StreamActor(Listening, Broadcasting):
                 self.recorded(message)
             case HlsOver():
                 self.hls_over(message)
+            case HlsCleared():
+                self.hls_cleared(message)
+            case RemovePlaylist():
+                self.remove_playlist()
             case PartNow():
                 self.part_now()
             case End():

@@ -73,6 +73,7 @@ class Air:
         self.before: list[Chunk] = []  # chunks before its first key point
         self.skipped = 0  # garbage before its last good chunk
         self.barren = 0  # bytes since its last good chunk
+        self.since = 0  # the place in the ring where the present source began
         self.bytes = 0
         self.duration = 0.0
         # What is made of it.
@@ -80,6 +81,7 @@ class Air:
         self.recorders: set[Recorder] = set()  # whose files are not closed yet
         self.hls: HlsFeed | None = None
         self.viewers: Viewers | None = None
+        self.playlist_left = False  # of a stream that has ended, for those who have not seen its end
         # What is to be stored.
         self.notes: deque[Note] = deque()
         self.noting = False

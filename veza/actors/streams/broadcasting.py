@@ -121,6 +121,7 @@ class Broadcasting(StreamBase):
         elif air.recorder is not None and air.recorder.alone:
             self.stop_recording()
         self.restart_hls()
+        air.since = self.fanout.ring.end
         air.bytes, air.duration = 0, 0.0
         air.state = "live"
         air.announced = seat.announced

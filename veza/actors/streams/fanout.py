@@ -104,11 +104,6 @@ class Fanout:
         """What a round over everybody took, seconds."""
         return sum(cohort.cost for cohort in self._cohorts)
 
-    @property
-    def waiting(self) -> bool:
-        """Is there anything that somebody who is caught up has not been given?"""
-        return any(cohort.size and cohort.passed != self.ring.end for cohort in self._cohorts)
-
     # Who listens ----------------------------------------------------------------------------------
 
     def belongs_to(self, lost: Callable[[Listener], None], wake: Callable[[Progressive], None]) -> None:

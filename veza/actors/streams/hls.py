@@ -5,6 +5,7 @@ A child that cannot keep up loses input; it never holds the stream up.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 import trio
+
+from veza.media.live_hls import end_playlist
 
 WAITING: Final = 256  # pieces that may wait for the child
 VIEWERS: Final = 10_000  # told from each other, at most
@@ -60,8 +63,8 @@ class HlsFeed:
             self._send.send_nowait(data)
         except trio.WouldBlock:
             self.dropped += 1
-        except trio.BrokenResourceError:
-            pass  # it has ended; its end is on its way to us
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it has ended, or is to; that is on its way to us
 
     def close(self) -> None:
         """No more comes: finish the last segment and end."""
@@ -79,5 +82,11 @@ def _prepare(directory: Path) -> None:
 
 
 def remove(directory: Path) -> None:
-    """Blocks."""
+    """Remove all of it. Blocks."""
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def finish(directory: Path) -> None:
+    """Say in the playlist that nothing follows. Blocks."""
+    with contextlib.suppress(OSError):
+        end_playlist(directory)

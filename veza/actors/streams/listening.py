@@ -6,7 +6,9 @@ until his line can.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import trio
@@ -15,13 +17,23 @@ from outcome import Error, Outcome
 from veza.actors.frames import frame
 from veza.actors.streams import refusals
 from veza.actors.streams.base import StreamBase, log
-from veza.actors.streams.hls import HlsFeed, Viewers, remove
+from veza.actors.streams.hls import HlsFeed, Viewers, finish, remove
 from veza.actors.streams.listener import Listener, Progressive, Socketed
-from veza.actors.streams.messages import HlsOver, LiveInfo, Pass, Tick, WatchHls, Writable
+from veza.actors.streams.messages import (
+    HlsCleared,
+    HlsOver,
+    LiveInfo,
+    Pass,
+    RemovePlaylist,
+    Tick,
+    WatchHls,
+    Writable,
+)
 
 SECOND: Final = 1.0
 STORED_EVERY: Final = 10  # seconds between two notes of what was counted
 HLS_AHEAD: Final = 3  # segments a new child is given at once
+HLS_PAUSE: Final = 10.0  # seconds after which what failed is tried again, if somebody still watches
 
 
 class PartNow:
@@ -54,7 +66,7 @@ class Listening(StreamBase):
             raise refusals.full()
         if isinstance(listener, Progressive):
             listener.song = air.song
-        opening = fanout.ring.opening(self.settings.stream_burst, fanout.place(listener))
+        opening = fanout.ring.opening(self.settings.stream_burst, fanout.place(listener), air.since)
         listener.begin(self.live_info(), opening)
         if opening is None:
             air.unbegun[listener] = None
@@ -211,21 +223,23 @@ class Listening(StreamBase):
 
     def watch_hls(self, message: WatchHls) -> None:
         """Somebody looks at the playlist. Raises Refused."""
-        self._must_be_on_air()
         air = self.air
+        if air.state == "ended" and (air.playlist_left or air.hls is not None):
+            return  # its end is still to be had
+        self._must_be_on_air()
         if air.viewers is None:
             air.viewers = Viewers(3 * self.settings.stream_hls_segment + 4)
         air.viewers.see(message.viewer, trio.current_time())
-        if air.hls is None and air.state == "live":
-            self._start_hls()
+        self._start_hls()
         self.tick_soon()
 
     def _start_hls(self) -> None:
         air, ring = self.air, self.fanout.ring
-        assert air.content_type is not None
+        if air.hls is not None or air.state != "live" or air.content_type is None:
+            return
         feed = HlsFeed(self.library.stream(self.mount.slug), air.content_type, self.make_hls)
         rate = air.bytes / air.duration if air.duration else 16_000
-        opening = ring.opening(int(rate * HLS_AHEAD * self.settings.stream_hls_segment), ring.end)
+        opening = ring.opening(int(rate * HLS_AHEAD * self.settings.stream_hls_segment), ring.end, air.since)
         if opening is not None:
             feed.add(opening.header + ring.read(opening.at, ring.end))
         air.hls = feed
@@ -238,45 +252,60 @@ class Listening(StreamBase):
 
     def restart_hls(self) -> None:
         """Another source: its times begin anew, so the child does too, once the one before has ended."""
-        air = self.air
-        if air.hls is not None:
-            air.hls.close()
+        if self.air.hls is not None:
+            self.air.hls.close()
 
     def stop_hls(self) -> None:
-        feed, self.air.hls = self.air.hls, None
-        if feed is not None:
-            feed.close()
+        """Nobody watches, or nothing comes any more."""
+        if self.air.hls is not None:
+            self.air.hls.close()
 
     def hls_over(self, message: HlsOver) -> None:
+        """A child has ended; it keeps its place until what it made is dealt with."""
         air = self.air
+        if air.hls is not message.feed:
+            return
         if message.error is not None:
             log.error("live HLS failed", stream=self.stream_id, error=str(message.error)[:200])
-        if air.hls is not None and air.hls is not message.feed:
+            self.context.timer(HLS_PAUSE, HlsCleared(message.feed))
+        elif air.closing or (self._watched() and air.state != "ended"):
+            air.hls = None  # the next one goes on with the same list
+            self._start_hls()
+        else:
+            job = finish if air.state == "ended" else remove
+            self.context.job(self._deal_with_hls, job, then=partial(_cleared, message.feed))
+
+    async def _deal_with_hls(self, job: Callable[[Path], None]) -> None:
+        await trio.to_thread.run_sync(job, self.library.stream(self.mount.slug))
+
+    def hls_cleared(self, message: HlsCleared) -> None:
+        air = self.air
+        if air.hls is not message.feed:
             return
         air.hls = None
-        wanted = (
-            air.viewers is not None and trio.current_time() - air.viewers.last < self.settings.stream_hls_idle
-        )
-        if wanted and air.state == "live" and message.error is None:
+        if air.state == "ended":
+            air.playlist_left = True
+            self.context.timer(self.settings.stream_hls_idle, RemovePlaylist())
+        elif self._watched():
             self._start_hls()
-        elif air.state != "live":
-            self.context.job(self._clear_hls, then=_cleared)
 
-    async def _clear_hls(self) -> None:
-        """Players take what is left of the window first."""
-        await trio.to_thread.run_sync(remove, self.library.stream(self.mount.slug))
+    def remove_playlist(self) -> None:
+        """Whoever wanted to hear the end has."""
+        if self.air.playlist_left:
+            self.air.playlist_left = False
+            self.context.job(self._deal_with_hls, remove, then=partial(_cleared, None))
+
+    def _watched(self) -> bool:
+        viewers = self.air.viewers
+        return viewers is not None and trio.current_time() - viewers.last < self.settings.stream_hls_idle
 
 
 def _writable(listener: Listener, outcome: Outcome[Any]) -> Writable:
     return Writable(listener)
 
 
-class Cleared:
-    """The directory of segments is gone."""
+def _cleared(feed: HlsFeed | None, outcome: Outcome[Any]) -> HlsCleared:
+    return HlsCleared(feed)
 
 
-def _cleared(outcome: Outcome[Any]) -> Cleared:
-    return Cleared()
-
-
-__all__ = ["Cleared", "Listening", "PartNow"]
+__all__ = ["Listening", "PartNow"]

@@ -158,6 +158,16 @@ class Recorded(msgspec.Struct, frozen=True, eq=False):
     error: Exception | None
 
 
+class HlsCleared(msgspec.Struct, frozen=True, eq=False):
+    """What a child had made has been dealt with."""
+
+    feed: Any
+
+
+class RemovePlaylist(msgspec.Struct, frozen=True):
+    """The playlist of a stream that has ended has been there for long enough."""
+
+
 class HlsOver(msgspec.Struct, frozen=True, eq=False):
     """The making of HLS has ended."""
 

@@ -137,18 +137,22 @@ class Ring:
             return b"", at
         return data[at - begins :], begins + len(data)
 
-    def opening(self, burst: int, stop: int) -> Opening | None:
+    def opening(self, burst: int, stop: int, since: int = 0) -> Opening | None:
         """Where a new listener begins; None while there is no key point.
 
         That is the newest key point at least `burst` bytes before `stop`; or a nearer one, where that lies so far back
-        that he would be far behind; or the oldest there is.
+        that he would be far behind; or the oldest there is. Where containers have headers none before `since` is taken
+        if there is one behind it: what began anew there is to be heard from its beginning.
         """
         keys = self._keys
         if not keys:
             return None
         nth = bisect_right(keys, stop - burst) - 1
-        if nth < 0:
-            nth = 0
+        first = bisect_left(keys, since)
+        if first == len(keys) or not self.opening_at(keys[-1]).header:
+            first = 0
+        if nth < first:
+            nth = first
         elif stop - keys[nth] > TOO_FAR * burst and nth + 1 < len(keys):
             nth += 1
         return self.opening_at(keys[nth])

@@ -1,0 +1,68 @@
+"""Live HLS at its address: made when somebody asks, played by FFmpeg, ended with the stream."""
+
+from __future__ import annotations
+
+import time
+
+import trio
+
+from tests.live.conftest import OnAir
+from tests.live.radio import broadcast, until
+from tests.media.inputs import Inputs, ffmpeg
+from veza.security.signing import Signer
+
+
+async def test_the_playlist_is_made_for_who_asks_and_plays(on_air: OnAir, inputs: Inputs) -> None:
+    async with on_air(stream_hls_segment=0.5, stream_grace=60.0, stream_hls_idle=0.5) as air:
+        stream = await air.stream()
+        sound = inputs["mp3_bare"].read_bytes()
+        source = await air.source(stream, sound=sound)
+        summary = air.house.app.core.system.inspect(f"streams/{stream.id}").summary
+        assert summary["hls"] is False
+        await source.send(sound)
+        playlist = await air.ask(f"GET {stream.path}/index.m3u8 HTTP/1.1")
+        assert playlist.status == 200, playlist
+        assert playlist.headers["content-type"] == "application/vnd.apple.mpegurl"
+        assert "no-cache" in playlist.headers["cache-control"]
+        assert playlist.headers["access-control-allow-origin"] == "*"
+        text = playlist.body.decode()
+        assert "#EXT-X-MAP" in text
+        segment = next(line for line in text.splitlines() if line.endswith(".m4s"))
+        reply = await air.ask(f"GET {stream.path}/{segment} HTTP/1.1")
+        assert reply.status == 200
+        assert "immutable" in reply.headers["cache-control"]
+        assert b"moof" in reply.body[:200]
+        state = air.state(stream)
+        assert state is not None
+        assert state.listeners == 1  # whoever asks for the playlist listens
+        await air.end(stream)
+        played = await broadcast(
+            ffmpeg(), "-i", f"http://127.0.0.1:{air.port}{stream.path}/index.m3u8", "-f", "null", "-"
+        )
+        assert played.returncode == 0, played.stderr
+        last = await air.ask(f"GET {stream.path}/index.m3u8 HTTP/1.1")
+        assert b"#EXT-X-ENDLIST" in last.body
+        directory = air.house.app.services.library.stream(stream.slug)
+        await until(lambda: not directory.exists())
+        assert (await air.ask(f"GET {stream.path}/index.m3u8 HTTP/1.1")).status == 404
+
+
+async def test_the_playlist_of_a_private_stream_carries_its_signature_along(
+    on_air: OnAir, inputs: Inputs
+) -> None:
+    async with on_air(stream_hls_segment=0.5) as air:
+        stream = await air.stream(visibility="private")
+        await air.source(stream, sound=inputs["mp3_bare"].read_bytes() * 2)
+        signed = Signer("a key for tests, long enough for HMAC-SHA256").live_url(
+            stream.slug, int(time.time()) + 60
+        )
+        assert (await air.ask(f"GET {stream.path}/index.m3u8 HTTP/1.1")).status == 404
+        with trio.fail_after(10):
+            playlist = await air.ask(f"GET {signed}/index.m3u8 HTTP/1.1")
+        assert playlist.status == 200, playlist
+        segment = next(line for line in playlist.body.decode().splitlines() if line.endswith(".m4s"))
+        assert (await air.ask(f"GET {signed}/{segment} HTTP/1.1")).status == 200
+        assert (await air.ask(f"GET {stream.path}/{segment} HTTP/1.1")).status == 404
+        _, _, signature = signed.removeprefix("/live/").partition("/")[0].partition(".")
+        forged = signed.replace(signature, signature[::-1])
+        assert (await air.ask(f"GET {forged}/{segment} HTTP/1.1")).status == 403
