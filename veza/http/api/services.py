@@ -83,7 +83,8 @@ def assemble(
     passwords = Passwords(
         settings.argon2_memory_kib, settings.argon2_time_cost, waiting=settings.argon2_waiting
     )
-    _measure(metrics, db, registry, passwords, mailer)
+    desk = Desk()
+    _measure(metrics, db, registry, passwords, mailer, desk)
     return Services(
         settings=settings,
         db=db,
@@ -105,20 +106,21 @@ def assemble(
         library=Library(settings.data),
         avatars=Avatars(Library(settings.data).avatars),
         signer=Signer(settings.secret_key),
-        desk=Desk(),
+        desk=desk,
         system=system,
         **more,
     )
 
 
 def _measure(
-    metrics: Metrics, db: Database, registry: Registry, passwords: Passwords, mailer: Mailer
+    metrics: Metrics, db: Database, registry: Registry, passwords: Passwords, mailer: Mailer, desk: Desk
 ) -> None:
     gauge = metrics.gauge
     gauge("veza_db_connections_open", "Connections to the database", lambda: db.statistics().open)
     gauge("veza_db_connections_idle", "Of those, unused", lambda: db.statistics().idle)
     gauge("veza_db_units_waiting", "Pieces of work waiting for one", lambda: db.statistics().waiting)
     gauge("veza_sessions_cached", "Sessions the registry remembers", lambda: registry.counts.cached)
+    gauge("veza_uploads_open", "Uploads being received", lambda: desk.open)
     gauge("veza_passwords_waiting", "Passwords waiting to be checked", lambda: passwords.waiting)
     metrics.counter("veza_session_cache_hits", "Identities from memory", lambda: registry.counts.hits)
     metrics.counter("veza_session_lookups", "Identities from the database", lambda: registry.counts.lookups)
