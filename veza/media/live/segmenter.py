@@ -121,6 +121,6 @@ class Segmenter:
         return len(data)
 
     def _publish(self, moof: bytes, data: bytes) -> None:
-        told = read_fragment(moof, self._tracks, 0)
+        told = read_fragment(moof, self._tracks)
         if told is not None and told.duration:
             self._publisher.segment(moof + data, told.duration, independent=told.key)

@@ -48,6 +48,11 @@ class Cutter(ABC):
         del kept[:at]
         return chunks
 
+    @property
+    def held(self) -> int:
+        """Bytes that came and are neither in a chunk nor skipped yet."""
+        return len(self._kept)
+
     def _wait(self, need: int) -> int:
         """What `_take` returns when it has to see this many bytes first."""
         self._need = need

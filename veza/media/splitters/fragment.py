@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from .boxes import Box, boxes, first, integer
+from .boxes import HEAD, Box, boxes, first, integer
 
 _NOT_SYNC: Final = 0x0001_0000  # of a sample's flags
 _BASE_OFFSET, _DESCRIPTION, _DEFAULT_DURATION, _DEFAULT_SIZE, _DEFAULT_FLAGS = 0x1, 0x2, 0x8, 0x10, 0x20
@@ -64,15 +64,8 @@ def _tracks(moov: bytes) -> list[tuple[int, Track]]:
     return tracks
 
 
-def read_fragment(moof: bytes, tracks: dict[int, Track], position: int) -> Fragment | None:
-    """
-    Args:
-        moof: the whole box.
-        position: where it stands in the file, as its sender counts.
-
-    Returns:
-        None: it is none that these tracks can have.
-    """
+def read_fragment(moof: bytes, tracks: dict[int, Track]) -> Fragment | None:
+    """What this box tells; None if it is none that these tracks can have."""
     data = bytearray(moof)
     begins: list[tuple[Track, bool, int]] = []
     relative = True
@@ -80,7 +73,7 @@ def read_fragment(moof: bytes, tracks: dict[int, Track], position: int) -> Fragm
         for box in boxes(moof, 8, len(moof)):
             if box.type == b"traf":
                 found = _track_fragment(moof, box, tracks)
-                relative = _make_relative(data, box, position) and relative
+                relative = _make_relative(data, box) and relative
                 if found is not None:
                     begins.append(found)
     except ValueError:
@@ -153,10 +146,11 @@ def _run(moof: bytes, trun: Box, duration: int, sample_flags: int) -> tuple[int 
     return sample_flags if first_flags is None else first_flags, duration
 
 
-def _make_relative(data: bytearray, traf: Box, position: int) -> bool:
+def _make_relative(data: bytearray, traf: Box) -> bool:
     """Turn the place of the data in the file into one relative to this fragment.
 
-    The eight bytes that gave the place become an empty `free` box, so nothing else moves.
+    The eight bytes that gave the place become an empty `free` box, so nothing else moves. Which place in its sender's
+    file they name cannot be known here; but if the data is said to lie right behind this box, it names this box.
 
     Returns:
         Whether the data is found from anywhere now.
@@ -167,8 +161,11 @@ def _make_relative(data: bytearray, traf: Box, position: int) -> bool:
     flags = integer(data, head.body, head.end)
     if not flags & _BASE_OFFSET:
         return True
-    if integer(data, head.body + 8, head.end, 8) != position:
-        return False
+    run = first(data, traf.body, traf.end, b"trun")
+    if run is not None:
+        behind = integer(data, run.body, run.end) & _DATA_OFFSET and integer(data, run.body + 8, run.end)
+        if behind < len(data) + HEAD:
+            return False
     rest = bytes(data[head.body + 16 : head.end])
     fixed = (flags & ~_BASE_OFFSET | _BASE_IS_FRAGMENT).to_bytes(4, "big")
     track = bytes(data[head.body + 4 : head.body + 8])

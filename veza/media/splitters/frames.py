@@ -100,6 +100,11 @@ class FrameSplitter(ABC):
         del kept[:at]
         return chunks
 
+    @property
+    def held(self) -> int:
+        """Bytes that came and are neither in a chunk, nor a tag, nor skipped yet."""
+        return len(self._kept)
+
     def _agree(self, kept: bytearray, at: int, frame: Frame) -> bool:
         following = self._measure(kept, at)
         return following is not None and following.family == frame.family

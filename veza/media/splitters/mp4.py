@@ -55,12 +55,14 @@ class Mp4Splitter(Cutter):
         self._lost = True
         self._ftyp = b""
         self._tracks: dict[int, Track] = {}
-        self._position = 0
-        """Bytes since the container began, as its sender counts them."""
         self._fragment: Chunk | None = None
         """A fragment whose data has not come yet."""
         self._data_left = 0
         """Bytes of data to come; they are passed on piece by piece."""
+
+    @property
+    def held(self) -> int:
+        return super().held + (0 if self._fragment is None else len(self._fragment.data))
 
     def _take(self, kept: bytearray, at: int, end: int, chunks: list[Chunk]) -> int:
         if self._data_left:
@@ -89,7 +91,6 @@ class Mp4Splitter(Cutter):
         if not self._box(kind, box, chunks):
             return self._search(kept, at, end, chunks)
         self._lost = False
-        self._position += size
         return size
 
     def _data(self, kept: bytearray, at: int, end: int, chunks: list[Chunk], size: int) -> int:
@@ -105,7 +106,6 @@ class Mp4Splitter(Cutter):
         else:
             chunks.append(Chunk(fragment.data + data, fragment.key, fragment.duration, fragment.header))
         self._data_left = left - piece
-        self._position += piece
         return piece
 
     def _search(self, kept: bytearray, at: int, end: int, chunks: list[Chunk]) -> int:
@@ -114,7 +114,6 @@ class Mp4Splitter(Cutter):
         self._lost = True
         found = _BEGINNING.search(kept, at + 1)
         step = (found.start() if found else max(at + 1, end - _BEGINNING_LENGTH + 1)) - at
-        self._position += step
         return self._skip(step)
 
     def _leave_fragment(self, chunks: list[Chunk]) -> None:
@@ -126,7 +125,7 @@ class Mp4Splitter(Cutter):
     def _box(self, kind: bytes, box: bytes, chunks: list[Chunk]) -> bool:
         """What a box that is wholly there means. False: it is garbage after all."""
         if kind == b"moof":
-            fragment = read_fragment(box, self._tracks, self._position)
+            fragment = read_fragment(box, self._tracks)
             if fragment is None:
                 return False
             self._leave_fragment(chunks)
@@ -144,7 +143,6 @@ class Mp4Splitter(Cutter):
         elif kind == b"ftyp":
             self._ftyp = box
             self._tracks = {}
-            self._position = 0
         elif not self._tracks and not self._ftyp:
             return False
         self._leave_fragment(chunks)

@@ -19,6 +19,7 @@ from .cutter import Cutter
 
 HEADER_MOST: Final = 2 * 1024 * 1024
 STREAMS_MOST: Final = 8
+WRONG_MOST: Final = 256 * 1024
 JUMP: Final = 10.0
 """Seconds. Two pages that are further apart say nothing about how long the sound between them is."""
 
@@ -63,6 +64,8 @@ class OggSplitter(Cutter):
         """Pages of the header while it comes; None while sound does."""
         self._gathered_bytes = 0
         self._granule = 0
+        self._wrong = 0
+        """Bytes of wrong pages since the last right one."""
 
     def _take(self, kept: bytearray, at: int, end: int, chunks: list[Chunk]) -> int:
         if end - at < _FIXED.size:
@@ -78,7 +81,11 @@ class OggSplitter(Cutter):
             return self._wait(length)
         page = bytes(kept[at : at + length])
         if not whole(page):
-            return self._search(kept, at, end)
+            # Somebody may send beginnings of long pages only, each of which has to be summed up: a page found wrong
+            # after some others is passed over as a whole.
+            self._wrong += length
+            return self._skip(length) if self._wrong > WRONG_MOST else self._search(kept, at, end)
+        self._wrong = 0
 
         if flags & _FIRST:
             self._begin(serial, page[body:])

@@ -60,6 +60,10 @@ class TsSplitter(Cutter):
         """What one begins at: the picture, or else the sound."""
         self._main_type = 0
 
+    @property
+    def held(self) -> int:
+        return super().held + len(self._group)
+
     def _take(self, kept: bytearray, at: int, end: int, chunks: list[Chunk]) -> int:
         if self._lost:
             if end - at < _SEARCHED:

@@ -51,7 +51,13 @@ _KNOWN: Final = frozenset(
     }
 )
 _FIRST_OF_CLUSTER: Final = frozenset({_TIMESTAMP, 0xBF, 0xEC})
-_OF_HEADER: Final = frozenset({EBML, INFO, TRACKS})
+_FIRST_OF_GROUP: Final = frozenset({_BLOCK, _REFERENCE, 0x9B, 0xFA, 0x75, 0xA4, 0xBF, 0xEC})
+_MOST: Final = {
+    **dict.fromkeys((EBML, INFO, TRACKS), HEADER_MOST),
+    **dict.fromkeys((_TIMESTAMP, 0xA7, 0xAB), 8),
+    0xBF: 4,
+    0xEC: 64 * 1024,
+}
 _DOCTYPES: Final = frozenset({b"webm", b"matroska"})
 _DEFAULT_SCALE: Final = 1_000_000
 _BLOCK_HEAD: Final = 4  # track number (up to 127, as live sources have it), time (16 bits, signed), flags
@@ -113,10 +119,14 @@ class WebmSplitter(Cutter):
                     return self._search(kept, at, end)
             length = found.length
         else:
-            most = HEADER_MOST if found.id in _OF_HEADER else ELEMENT_MOST
-            if found.size == ebml.UNKNOWN or found.size > most:
+            if found.size == ebml.UNKNOWN or found.size > _MOST.get(found.id, ELEMENT_MOST):
                 return self._search(kept, at, end)
             length = found.length + found.size
+            # A byte of garbage in thirty is the ID of an element, which had better not be waited for.
+            if found.size and end - at == found.length:
+                return self._wait(found.length + 1)
+            if found.size and not self._may_be(found.id, kept[at + found.length]):
+                return self._search(kept, at, end)
             if end - at < length:
                 return self._wait(length)
         element = bytes(kept[at : at + length])
@@ -126,6 +136,12 @@ class WebmSplitter(Cutter):
         self._lost = False
         chunks.append(chunk)
         return length
+
+    def _may_be(self, identity: int, first: int) -> bool:
+        """Whether an element's content may begin with this byte."""
+        if identity == _SIMPLE_BLOCK:
+            return first & 0x80 != 0 and first & 0x7F in self._kinds
+        return identity != _BLOCK_GROUP or first in _FIRST_OF_GROUP
 
     def _search(self, kept: bytearray, at: int, end: int) -> int:
         """This is garbage: on to where a cluster or a container may begin."""
