@@ -55,6 +55,31 @@ class Line:
         self.dead = self.was_reset = True
 
 
+class Tls(Line):
+    """A line that takes more than its kernel does, and keeps it until it is asked again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = b""
+
+    @property
+    def unsent(self) -> int:  # type: ignore[override]
+        return len(self.kept)
+
+    @property
+    def direct(self) -> None:  # type: ignore[override]
+        return None
+
+    def write(self, data: bytes | memoryview) -> int:
+        if self.dead:
+            raise BrokenPipeError
+        self.kept = self.kept[super().write(self.kept) :]
+        if self.kept or not data:
+            return 0
+        self.kept = bytes(data[super().write(data) :])
+        return len(data)
+
+
 class Guest:
     def __init__(self) -> None:
         self.left = False
@@ -89,8 +114,8 @@ class Stage:
         self.ring.append(Chunk(data, key, None, b"H" if key else b""), self.now)
         self.sent += data
 
-    def join(self, burst: int, *, icy: bool = False) -> tuple[Line, Progressive]:
-        line = Line()
+    def join(self, burst: int, *, icy: bool = False, tls: bool = False) -> tuple[Line, Progressive]:
+        line = Tls() if tls else Line()
         listener = Progressive(line, Guest(), icy=icy)
         opening = self.ring.opening(burst, self.fanout.place(listener))
         assert opening is not None
@@ -109,7 +134,7 @@ class Stage:
 step = st.one_of(
     st.tuples(st.just("append"), st.integers(1, 300), st.booleans()),
     st.tuples(st.just("pass"), st.booleans()),
-    st.tuples(st.just("join"), st.integers(0, 500), st.booleans()),
+    st.tuples(st.just("join"), st.integers(0, 500), st.booleans(), st.booleans()),
     st.tuples(st.just("room"), st.integers(0, 7), st.integers(0, 400)),
     st.tuples(st.just("die"), st.integers(0, 7)),
 )
@@ -131,7 +156,7 @@ async def test_whatever_lines_take_every_listener_has_the_sources_bytes(steps: l
             case "pass":
                 await stage.fanout.run(stage.now, True, None if args[0] else stage.fanout.overdue(stage.now))
             case "join":
-                listeners.append(stage.join(args[0], icy=args[1]))
+                listeners.append(stage.join(args[0], icy=args[1], tls=args[2]))
                 listeners[-1][0].room = 10**9
             case "room" if listeners:
                 listeners[args[0] % len(listeners)][0].room = args[1]
