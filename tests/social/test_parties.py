@@ -12,7 +12,6 @@ import pytest
 from tests.chat.conftest import Build, House, Person, build
 from tests.chat.conftest import settings as settings
 from veza.db import rooms as rooms_db
-from veza.db import tracks
 
 __all__ = ["build"]
 
@@ -204,11 +203,15 @@ async def test_it_ends_with_its_track(house: House) -> None:
     await a.send("party_start", room=rooms[1].id, track_id=short)
     ended = await a.expect("party_state", track_id=short, playing=False)
     assert ended["position_ms"] == 300
-    await house.db.write(tracks.delete, track, ann.id)
-    house.app.core.rooms.track_changed(track)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}/api/v1") as http:
+        auth = {"Authorization": f"Bearer {ann.token}"}
+        assert (await http.put(f"/tracks/{track}", json={"title": "Mine"}, headers=auth)).status_code == 200
+        await a.expect("party_state", track_id=track, title="Mine", playing=True)
+        assert (await http.delete(f"/tracks/{track}", headers=auth)).status_code == 200
+        assert (
+            await http.put(f"/tracks/{short}", json={"is_public": False}, headers=auth)
+        ).status_code == 200
     assert (await a.expect("party_state", room_id=rooms[0].id, track_id=None))["duration_ms"] is None
-    await house.sql("UPDATE tracks SET is_public = false WHERE id = $1 RETURNING 1", short)
-    house.app.core.rooms.track_changed(short)
     await a.expect("party_state", room_id=rooms[1].id, track_id=None)
     assert await house.sql("SELECT 1 FROM room_parties WHERE room_id = ANY ($1)", [r.id for r in rooms]) == []
 
