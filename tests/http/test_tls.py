@@ -11,6 +11,8 @@ import pytest
 import trio
 
 from tests.http.house import House, client_frame, empty, get, open_house, post, settings, until
+from tests.http.shelf import SONG, open_shop
+from veza.http import files
 
 DATA = os.urandom(3_000_000)
 
@@ -139,3 +141,34 @@ async def test_what_is_no_tls_ends_that_connection_alone(certificate: tuple[Path
             await house.chat.ended.wait()
             await client.aclose()
             await empty(house.door)
+
+
+async def test_signed_addresses(
+    certificate: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are read and encrypted in pieces here; what is said of them is the same, and who waits holds nothing."""
+    monkeypatch.setattr(files, "OPEN", 0)
+    config = settings(tls_cert=certificate[0], tls_key=certificate[1])
+    with trio.fail_after(30):
+        async with open_shop(tmp_path, config) as shop:
+            shop.add("big", "flac", "audio/flac", DATA * 3)
+            _trusting(shop.house, certificate)
+            client = await shop.house.connect()
+            for lines, status, body in [
+                ((), 200, SONG),
+                (("Range: bytes=70000-",), 206, SONG[70_000:]),
+                (("Range: bytes=5-5",), 206, SONG[5:6]),
+                ((f"Range: bytes={len(SONG)}-",), 416, None),
+            ]:
+                answer = await client.ask(get(shop.url(), *lines))
+                assert answer.status == status
+                assert body is None or answer.body == body
+            assert answer["strict-transport-security"] is not None
+            only = await client.ask(get(shop.url(), method="HEAD"), head=True)
+            assert (only.status, only["content-length"]) == (200, str(len(SONG)))
+            assert (await client.ask(get("/stream/plouf"))).status == 400
+            slow = await shop.house.connect(receive_buffer=65_536)
+            await slow.send(get(shop.url("big")))
+            assert (await slow.head()).status == 200
+            await until(lambda: shop.files.count == 0)
+            assert await slow.take(len(DATA) * 3) == DATA * 3
