@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from veza.db import tracks
+from veza.db import rooms, tracks
 from veza.db.tracks import PUBLIC
 
 
@@ -34,6 +34,13 @@ class PartyRow(msgspec.Struct, frozen=True):
     started_by: int | None
 
 
+class Opened(msgspec.Struct, frozen=True):
+    """All a room's actor starts with, what it plays included."""
+
+    loaded: rooms.Loaded
+    party: PartyRow | None
+
+
 Refusal = Literal["gone", "private", "beyond"]
 _HEARD: Final = f"{PUBLIC} AND t.duration_ms > 0"
 
@@ -46,6 +53,12 @@ async def load(conn: Any, room_id: int) -> PartyRow | None:
         room_id,
     )
     return None if row is None else PartyRow(PartyTrack(*row[:4]), *row[4:])
+
+
+async def room(conn: Any, room_id: int) -> Opened | None:
+    """A room, and its party if it has one; None where there is no such room."""
+    loaded = await rooms.load(conn, room_id)
+    return None if loaded is None else Opened(loaded, await load(conn, room_id))
 
 
 async def start(

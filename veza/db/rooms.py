@@ -11,9 +11,6 @@ from typing import Any
 
 import msgspec
 
-from veza.db import parties
-from veza.db.parties import PartyRow
-
 
 class Member(msgspec.Struct):
     """One membership as the room's actor holds it; `last_read_seq` moves, so it is not frozen."""
@@ -52,7 +49,6 @@ class Loaded(msgspec.Struct, frozen=True):
     room: Room
     members: list[Member]
     sanctions: list[Sanction]
-    party: PartyRow | None = None
 
 
 _COLUMNS = """r.id, r.kind, r.name, r.description, r.owner_id, r.user_low, r.user_high, r.slow_mode_s, r.last_seq,
@@ -78,12 +74,7 @@ async def load(conn: Any, room_id: int) -> Loaded | None:
         "SELECT user_id, kind, until FROM room_sanctions WHERE room_id = $1 AND (until IS NULL OR until > now())",
         room_id,
     )
-    return Loaded(
-        _room(row),
-        [Member(*m) for m in members],
-        [Sanction(*s) for s in sanctions],
-        await parties.load(conn, room_id),
-    )
+    return Loaded(_room(row), [Member(*m) for m in members], [Sanction(*s) for s in sanctions])
 
 
 async def id_of_public(conn: Any, name: str) -> int | None:

@@ -64,9 +64,9 @@ from veza.actors.room.notes import (
 )
 from veza.actors.roster import Roster
 from veza.db import messages as messages_db
+from veza.db import parties as parties_db
 from veza.db import rooms as rooms_db
 from veza.db.errors import Unavailable
-from veza.db.rooms import Loaded
 
 _ALL = 2**31
 
@@ -91,11 +91,12 @@ class RoomActor(Changing):
         self.context.timer(0.5, LoadAgain())
 
     async def _load(self) -> None:
-        loaded: Loaded | None = await self.db.read(rooms_db.load, self.room_id)
-        if loaded is None:
+        opened = await self.db.read(parties_db.room, self.room_id)
+        if opened is None:
             self.gone = True
             self._went_with_the_room()
             return
+        loaded = opened.loaded
         room = loaded.room
         if room.people is not None:
             self.blocks = set(await self.db.read(rooms_db.blocked_between, *room.people))
@@ -114,7 +115,7 @@ class RoomActor(Changing):
             if not connection.invisible:
                 self.online[connection.user_id] = connection.username
         self.room = room
-        self.party_loaded(loaded.party)
+        self.party_loaded(opened.party)
         if self.context.restarted or carried.held:
             self.context.ref.answer(GoOn())
         for connection in newcomers:
