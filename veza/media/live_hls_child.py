@@ -5,7 +5,7 @@ memory and a low priority. It ends when its input does, when its parent does, or
 whatever it published stays, and the next one goes on from there.
 
 Arguments: directory, content type, seconds of a segment, segments of the window.
-Exit codes: 0 the input ended; 3 nothing can be made of it (a line on standard error tells why).
+Exit codes: 0 the input ended; 1 the disk does not take it; 3 nothing can be made of it. Standard error tells why.
 """
 
 from __future__ import annotations
@@ -64,6 +64,9 @@ def main() -> int:
                 make(run, publisher, float(segment))
             except (av.FFmpegError, NothingToHear, ValueError) as error:
                 why = f"{type(error).__name__}: {error}"
+            except OSError as error:
+                print(error, file=sys.stderr)
+                return 1
             failures = 0 if publisher.published > before else failures + 1
             if failures >= FAILURES:
                 print(f"nothing can be made of this source: {why}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 A demuxer takes badly to a container that starts anew in the middle (a chained Ogg with other parameters, another EBML
 header), and to what comes before the first place one may begin at. So the source goes through its splitter once more:
-a run begins at a key chunk with that chunk's header, and ends before the first that needs another.
+a run begins at a key chunk with that chunk's header, and ends where the container begins anew.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Final
 
 from veza.media.splitters import Chunk, Splitter, Unsupported, splitter_for
 from veza.media.splitters.adts import family_of
-from veza.media.splitters.webm import without_cluster
+from veza.media.splitters.webm import EBML, without_cluster
 
 READ: Final = 64 * 1024
+_EBML: Final = EBML.to_bytes(4, "big")
 FORMATS: Final = {  # content type: the name of FFmpeg's demuxer
     "audio/mpeg": "mp3",
     "audio/aac": "aac",
@@ -110,13 +111,21 @@ class Run:
         """At most so many bytes, as soon as some are there; none at the end of the run."""
         if not self._rest:
             chunk = None if self.over else self._feed.look()
-            if chunk is None or (chunk.key and _container(self.format, chunk) != self._container):
+            if chunk is None or self._begins_anew(chunk):
                 self.over = True
                 return b""
             self._rest = memoryview(self._feed.take().data)
         data = bytes(self._rest[:size])
         self._rest = self._rest[size:]
         return data
+
+    def _begins_anew(self, chunk: Chunk) -> bool:
+        if chunk.key:
+            return _container(self.format, chunk) != self._container
+        data = chunk.data
+        if self.format == "ogg":
+            return data[5] & 2 != 0  # the first page of a logical stream
+        return data.startswith(_EBML) or (self.format == "mp4" and data[4:8] == b"ftyp")
 
 
 def _container(format: str, key: Chunk) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import av
 from av.audio.stream import AudioStream
@@ -40,10 +40,8 @@ def make(run: Run, publisher: Publisher, segment: float) -> None:
         packet: Packet[Any] | None = None
         while True:
             making = _Making(publisher, segment, video, audio)
-            try:
+            with making:
                 packet = making.take_all(packets, packet)
-            finally:
-                making.close()
             if packet is None:
                 return
 
@@ -63,12 +61,13 @@ class _Making:
     ) -> None:
         self._segmenter = Segmenter(publisher, segment, video=video is not None)
         target = self._segmenter.container
+        start = publisher.elapsed
         timeline = None if video is None else Timeline()
         self._parts: dict[int, Part] = {}
         if video is not None and timeline is not None:
-            self._parts[video.index] = video_part(video, target, timeline, segment)
+            self._parts[video.index] = video_part(video, target, timeline, start, segment)
         if audio is not None:
-            self._parts[audio.index] = audio_part(audio, target, timeline)
+            self._parts[audio.index] = audio_part(audio, target, timeline, start)
 
     def take_all(self, packets: Iterator[Packet[Any]], first: Packet[Any] | None) -> Packet[Any] | None:
         """Take packets until they end (None), or the one whose time jumps, which is returned."""
@@ -88,5 +87,13 @@ class _Making:
         if part is not None:
             part.take(packet)
 
-    def close(self) -> None:
-        self._segmenter.close()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Publish what there is. Raises OSError if that is what failed all along."""
+        try:
+            self._segmenter.close()
+        finally:
+            if self._segmenter.failure is not None:
+                raise self._segmenter.failure

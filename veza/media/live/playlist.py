@@ -55,6 +55,8 @@ class Playlist(msgspec.Struct):
     anew_before: int = 0
     """How many segments before the listed ones began anew (EXT-X-DISCONTINUITY-SEQUENCE)."""
     longest: float = 0.0
+    elapsed: float = 0.0
+    """Seconds of all segments there ever were."""
     segments: list[Segment] = msgspec.field(default_factory=list)
     kept: list[Segment] = msgspec.field(default_factory=list)
     """Those no longer listed."""
@@ -72,6 +74,7 @@ class Playlist(msgspec.Struct):
         )
         self.next_number += 1
         self.longest = max(self.longest, duration)
+        self.elapsed += duration
         while len(self.segments) > self.window:
             self._unlist()
         gone = self.kept[: max(0, len(self.kept) - self.window)]

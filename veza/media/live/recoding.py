@@ -79,24 +79,31 @@ class Part(Protocol):
         ...
 
 
-def audio_part(source: AudioStream, target: OutputContainer, timeline: Timeline | None) -> Part:
-    """`timeline`: that of the picture beside it; None where there is only sound."""
+def audio_part(source: AudioStream, target: OutputContainer, timeline: Timeline | None, start: float) -> Part:
+    """
+    Args:
+        timeline: that of the picture beside it; None where there is only sound.
+        start: what comes first has this time, in seconds.
+    """
     kind = CopiedAudio if source.codec_context.name in ("aac", "aac_fixed") else EncodedAudio
-    return kind(source, target, timeline)
+    return kind(source, target, timeline, start)
 
 
-def video_part(source: VideoStream, target: OutputContainer, timeline: Timeline, segment: float) -> Part:
+def video_part(
+    source: VideoStream, target: OutputContainer, timeline: Timeline, start: float, segment: float
+) -> Part:
     if source.codec_context.name == "h264":
-        return CopiedVideo(source, target, timeline)
-    return EncodedVideo(source, target, timeline, segment)
+        return CopiedVideo(source, target, timeline, start)
+    return EncodedVideo(source, target, timeline, start, segment)
 
 
 class _Clock:
     """Where the next sample of sound belongs, in samples."""
 
-    def __init__(self, rate: int, timeline: Timeline | None) -> None:
+    def __init__(self, rate: int, timeline: Timeline | None, start: float) -> None:
         self.rate = rate
-        self.next = 0
+        self.first = self.next = round(start * rate)
+        self._start = start
         self._timeline = timeline
 
     def follow(self, time: float | None) -> bool:
@@ -107,20 +114,22 @@ class _Clock:
         if not timeline.started:
             return False
         placed = timeline.place("audio", time)
-        late = placed - self.next / self.rate
+        late = placed + self._start - self.next / self.rate
         if placed < 0 or late < -SLACK:
             return False
         if late > SLACK:
-            self.next = round(placed * self.rate)
+            self.next = round((placed + self._start) * self.rate)
         return True
 
 
 class CopiedAudio:
     """AAC, passed on; what ADTS heads it has tells the muxer instead what a decoder has to know."""
 
-    def __init__(self, source: AudioStream, target: OutputContainer, timeline: Timeline | None) -> None:
+    def __init__(
+        self, source: AudioStream, target: OutputContainer, timeline: Timeline | None, start: float
+    ) -> None:
         self._rate = source.codec_context.sample_rate
-        self._clock = _Clock(self._rate, timeline)
+        self._clock = _Clock(self._rate, timeline, start)
         self._stream = target.add_stream_from_template(source)
         self._base = Fraction(1, self._rate)
         self._stream.time_base = self._base
@@ -152,12 +161,14 @@ class CopiedAudio:
 class EncodedAudio:
     """Any other sound, as AAC, mono or stereo."""
 
-    def __init__(self, source: AudioStream, target: OutputContainer, timeline: Timeline | None) -> None:
+    def __init__(
+        self, source: AudioStream, target: OutputContainer, timeline: Timeline | None, start: float
+    ) -> None:
         context = source.codec_context
         rate = context.sample_rate if context.sample_rate in _AAC_RATES else 48_000
         channels = 1 if context.layout.nb_channels == 1 else 2
         self._layout = "mono" if channels == 1 else "stereo"
-        self._clock = _Clock(rate, timeline)
+        self._clock = _Clock(rate, timeline, start)
         self._target = target
         self._stream = target.add_stream("aac", rate=rate)
         self._encoder: AudioCodecContext = self._stream.codec_context
@@ -178,7 +189,7 @@ class EncodedAudio:
 
     def finish(self) -> None:
         self._encode(self._resampler.resample(None))
-        self._target.mux(self._stream.encode(None))
+        self._mux(self._stream.encode(None))
 
     def _new_resampler(self) -> AudioResampler:
         return AudioResampler(format="fltp", layout=self._layout, rate=self._clock.rate, frame_size=FRAME)
@@ -197,14 +208,23 @@ class EncodedAudio:
             frame.pts = self._clock.next
             frame.time_base = self._encoder.time_base
             self._clock.next += frame.samples
-            self._target.mux(self._stream.encode(frame))
+            self._mux(self._stream.encode(frame))
+
+    def _mux(self, packets: list[Packet[Any]]) -> None:
+        """What the encoder puts before the beginning, to swing in, is left out: it would come before our time."""
+        for packet in packets:
+            if packet.pts is not None and packet.pts >= self._clock.first:
+                self._target.mux_one(packet)
 
 
 class CopiedVideo:
     """H.264, passed on from its first key frame."""
 
-    def __init__(self, source: VideoStream, target: OutputContainer, timeline: Timeline) -> None:
+    def __init__(
+        self, source: VideoStream, target: OutputContainer, timeline: Timeline, start: float
+    ) -> None:
         self._timeline = timeline
+        self._start = round(start * TICKS)
         self._stream = target.add_stream_from_template(source)
         self._base = Fraction(1, TICKS)
         self._stream.time_base = self._base
@@ -219,7 +239,8 @@ class CopiedVideo:
             if not packet.is_keyframe:
                 return
             self._timeline.start(decoded)
-        dts = max(round(self._timeline.place("video", decoded) * TICKS), self._latest + 1)
+        placed = self._start + round(self._timeline.place("video", decoded) * TICKS)
+        dts = max(placed, self._latest + 1)
         shown = 0 if packet.pts is None else packet.pts - packet.dts
         shown_later = round(shown * packet.time_base * TICKS)
         duration = round((packet.duration or 0) * packet.time_base * TICKS)
@@ -238,11 +259,12 @@ class EncodedVideo:
     """Any other picture, as H.264."""
 
     def __init__(
-        self, source: VideoStream, target: OutputContainer, timeline: Timeline, segment: float
+        self, source: VideoStream, target: OutputContainer, timeline: Timeline, start: float, segment: float
     ) -> None:
         context = source.codec_context
         context.thread_count = 2
         self._timeline = timeline
+        self._start = round(start * TICKS)
         self._segment = segment
         self._target = target
         self._width, self._height = fitted(context.width, context.height)
@@ -280,7 +302,7 @@ class EncodedVideo:
     def _encode(self, frame: VideoFrame, time: float) -> None:
         self._timeline.start(time)
         placed = self._timeline.place("video", time)
-        pts = round(placed * TICKS)
+        pts = self._start + round(placed * TICKS)
         if self._latest >= 0 and pts - self._latest < TICKS / RATE * 0.9:
             return
         self._latest = pts

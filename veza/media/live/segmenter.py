@@ -42,6 +42,12 @@ class Publisher:
         self._anew = True
         self.published = 0
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds of all segments there ever were in this playlist: what begins anew has its times from there on, for
+        some players do not expect times to go back, whatever the playlist says of it."""
+        return self._playlist.elapsed
+
     def begin(self, init: bytes) -> None:
         """What follows has other times, and may be made of something else."""
         self._anew = True
@@ -73,16 +79,27 @@ class Publisher:
 
 
 class Segmenter:
-    """One muxer, from its first packet to `close`: times go on without a jump. Streams are added to `container`."""
+    """One muxer, from its first packet to `close`. Times go on without a jump and are never negative.
+
+    Streams are added to `container`.
+    """
 
     def __init__(self, publisher: Publisher, segment: float, *, video: bool) -> None:
         self._publisher = publisher
         self._written = bytearray()
         self._init = bytearray()
         self._tracks: dict[int, Track] = {}
+        self.failure: OSError | None = None
+        """Why the disk did not take a segment. The muxer only says that something failed."""
         wanted = round(segment * _MICROSECONDS)
-        flags = "delay_moov+default_base_moof+skip_trailer"
-        options = {"use_editlist": "0", "flush_packets": "1", "write_tmcd": "0"}
+        # `frag_discont`: the first fragment has the time of its first packet, be that what it may.
+        flags = "delay_moov+default_base_moof+skip_trailer+frag_discont"
+        options = {
+            "use_editlist": "0",
+            "flush_packets": "1",
+            "write_tmcd": "0",
+            "avoid_negative_ts": "disabled",
+        }
         if video:
             # A little less than a segment: key frames that come just before the time are taken.
             options |= {"min_frag_duration": str(wanted * 9 // 10)}
@@ -99,7 +116,15 @@ class Segmenter:
         self.container.close()
 
     def write(self, data: bytes) -> int:
-        """What the muxer writes to. Raises OSError."""
+        """What the muxer writes to. Raises OSError, which `failure` keeps."""
+        try:
+            self._take(data)
+        except OSError as error:
+            self.failure = error
+            raise
+        return len(data)
+
+    def _take(self, data: bytes) -> None:
         self._written += data
         done = 0
         fragment = b""
@@ -118,7 +143,6 @@ class Segmenter:
                 self._publish(fragment, content)
             done = box.end
         del self._written[:done]
-        return len(data)
 
     def _publish(self, moof: bytes, data: bytes) -> None:
         told = read_fragment(moof, self._tracks)
