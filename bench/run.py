@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from bench import connections, live, load, peers, rest, rooms, startup, uploads
+from bench import connections, live, load, media, peers, rest, rooms, startup, uploads
 from bench.machine import Cores, choose_cores
 from bench.report import Figure, Report, new_report, show, write
 from bench.rooms import LADDER, Chat, Ladder, Rung
@@ -288,6 +288,60 @@ def _uploads(plan: Plan, report: Report) -> None:
         )
 
 
+def _media(plan: Plan, report: Report) -> None:
+    """whole files and ranges beside nginx, slow readers, chat while files are sent"""
+    with Server(plan.cores, postgres_apart=plan.postgres_apart) as server:
+        tracks = media.add_tracks(server)
+        compared = [media.compare(server, plan.cores, tracks, case, plan.seconds) for case in media.CASES]
+        for each in compared:
+            _told_files(each, report)
+        chat = Chat(server, plan.cores)
+        people, room = chat.audience(1, 50)
+
+        def talk() -> Rung:
+            return chat.publish(people, room, rooms=1, publishers=2, rate=20, seconds=plan.seconds)
+
+        idle = talk()
+        with media.downloads(server, plan.cores, tracks, plan.seconds):
+            busy = talk()
+        slow = media.slow(server, plan.cores, tracks, plan.crowd)
+    report.details["media"] = {"compared": compared, "idle": idle, "busy": busy, "slow": slow}
+    many = f"{slow.readers:,}"
+    report.figures += [
+        Figure("chat p99 with nothing else", idle.run.latency_ms.p99, "ms"),
+        Figure("chat p99 while files are sent as fast as they go", busy.run.latency_ms.p99, "ms"),
+        Figure(f"memory of one of {many} readers who take nothing", slow.bytes_each / 1000, "kB"),
+        Figure("descriptors they hold besides their sockets", slow.descriptors, ""),
+        Figure("slowest of the ranges sent meanwhile", slow.answer_ms, "ms"),
+    ]
+    console.print(
+        f"chat p99 {idle.run.latency_ms.p99:.1f} ms, {busy.run.latency_ms.p99:.1f} ms while files are sent; "
+        f"{many} slow readers: {slow.bytes_each / 1000:.1f} kB each, {slow.descriptors} descriptors"
+    )
+
+
+def _told_files(compared: media.Comparison, report: Report) -> None:
+    case = compared.case
+    for each in compared.rounds:
+        fetched = each.fetches
+        console.print(
+            f"{case.name}, {each.server:5}: {fetched.requests_per_s:8,.0f}/s  {fetched.bytes_per_s / 1e9:5.2f} GB/s  "
+            f"p50 {fetched.p50_ms:.1f}  p99 {fetched.p99_ms:.1f} ms  core {each.cpu:.0%}, load {fetched.load_cpu:.0%}",
+            soft_wrap=True,
+        )
+    unit, scale = ("/s", 1.0) if case.ranges else ("GB/s", 1e9)
+    report.figures.append(Figure(case.name, compared.rate("veza") / scale, unit))
+    if compared.ratio is None:
+        console.print(
+            "nginx is not installed here, so there is nothing to compare with (apt install nginx-light)"
+        )
+        return
+    report.figures += [
+        Figure(f"{case.name}, nginx", compared.rate(media.NGINX) / scale, unit),
+        Figure(f"{case.name}, times nginx", compared.ratio, "×", at_least=0.5 if case.ranges else 1.0),
+    ]
+
+
 PARTS: Final[dict[str, Callable[[Plan, Report], None]]] = {
     "start": _start,
     "single": _single,
@@ -298,6 +352,7 @@ PARTS: Final[dict[str, Callable[[Plan, Report], None]]] = {
     "rest": _rest,
     "uploads": _uploads,
     "live": _live,
+    "media": _media,
 }
 
 _CAPACITY: Final = "{}, large room, sustained"
