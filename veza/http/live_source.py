@@ -15,7 +15,7 @@ import trio
 
 from veza import log
 from veza.actors.errors import Refused as Denied
-from veza.actors.kernel import ActorError
+from veza.actors.kernel import ActorError, Ref
 from veza.actors.streams import Announced, Claim, Pour, Seat, Sing, SourceGone, Streams
 from veza.config import Settings
 from veza.db.streams import Mount
@@ -139,7 +139,7 @@ class _Broadcast:
         try:
             with self._scope:
                 await self._invite()
-                await self._pour(mount, seat)
+                await self._pour(stream, seat)
         finally:
             stream.answer(SourceGone(seat))
         if seat.reason is not None:
@@ -154,7 +154,7 @@ class _Broadcast:
         elif self._endless and head.method == "SOURCE":
             await self._answer()
 
-    async def _pour(self, mount: Mount, seat: Seat) -> None:
+    async def _pour(self, stream: Ref, seat: Seat) -> None:
         body = self._wire.body(self._head, until_close=True)
         waits = self._endless and not self.answered and self._head.get(b"expect") is None
         if waits:
@@ -167,7 +167,7 @@ class _Broadcast:
             first = await self._read(body)
         data = first
         while data:
-            heard = await self._streams.ask(mount.id, Pour(seat, data, trio.current_time()), timeout=60.0)
+            heard = await stream.ask(Pour(seat, data, trio.current_time()), timeout=60.0)
             if heard and waits and not self.answered:
                 await self._answer()
             data = await self._read(body)
