@@ -24,6 +24,7 @@ from veza.actors.kernel import ActorError, Ref, System, open_system
 from veza.actors.ledger import Balance, Books, LedgerActor
 from veza.actors.people import PeopleActor, follow
 from veza.actors.presence import PresenceActor, Present, Statistics
+from veza.actors.processing import Processing
 from veza.actors.recordings import Keeper, Recordings
 from veza.actors.rooms import Rooms
 from veza.actors.streams import Streams
@@ -140,6 +141,13 @@ async def open_server(
         mailer = await stack.enter_async_context(open_mailer(settings))
         library = Library(settings.data)
         await trio.to_thread.run_sync(library.prepare)
+        processing = Processing(
+            core.system.supervisor("media"),
+            db=db,
+            library=library,
+            presence=core.presence,
+            workers=settings.media_workers,
+        )
         streams = Streams(
             core.system,
             db=db,
@@ -147,7 +155,7 @@ async def open_server(
             library=library,
             make_hls=hls_maker(settings),
         )
-        keeper = Keeper(db, library, processing=None, most=settings.tracks_owned_max)
+        keeper = Keeper(db, library, processing=processing, most=settings.tracks_owned_max)
         recordings = Recordings(core.system.supervisor("recordings"), keeper)
         streams.on_ended(recordings.finish)
         announcer = Announcer(core.system.supervisor("announcer"), db=db, presence=core.presence)
@@ -160,6 +168,7 @@ async def open_server(
             rooms=core.rooms,
             presence=core.presence,
             streams=streams,
+            processing=processing,
             recordings=recordings,
             actors_ready=core.ready,
         )
@@ -179,6 +188,7 @@ async def open_server(
         live = LiveHouse(services, streams)
         follow(services.registry, core.people)
         _measure(services.metrics, core, chat)
+        _measure_processing(services.metrics, processing)
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(chat.sweep)
         nursery.start_soon(tidy, db)
@@ -189,6 +199,7 @@ async def open_server(
         await streams.resume()
         rest = create_asgi(services)
         files = Files()
+        nursery.start_soon(files.sweep)
         shelf = TracksShelf(services.library, db, services.signer)
         tracks = MediaRoutes(settings, [shelf], cors=Cors(services.origins), files=files)
         services.metrics.gauge("veza_media_files_open", "Files open to be sent", lambda: files.count)
@@ -212,6 +223,7 @@ async def open_server(
                 time = settings.shutdown_timeout
                 end = trio.current_time() + time
                 opened.stop_accepting()
+                processing.close()
                 with trio.move_on_after(time / 3):
                     async with trio.open_nursery() as last:
                         last.start_soon(streams.close)
@@ -240,6 +252,18 @@ def _measure(metrics: Metrics, core: Core, chat: ChatSockets) -> None:
     metrics.counter("veza_posts_refused", "Messages refused at the commit", lambda: books.refused)
     metrics.counter("veza_commits", "Commits they took", lambda: books.commits)
     metrics.gauge("veza_posts_waiting", "Messages waiting for a commit", lambda: len(books.gathered))
+
+
+def _measure_processing(metrics: Metrics, processing: Processing) -> None:
+    """What `/metrics` says of the tracks that are made."""
+    tally = processing.tally
+    metrics.gauge("veza_media_jobs_waiting", "Tracks waiting to be processed", lambda: tally.waiting)
+    metrics.gauge("veza_media_jobs_running", "Tracks being processed", lambda: processing.running)
+    metrics.counter("veza_media_jobs_done", "Tracks made ready", lambda: tally.done)
+    metrics.counter("veza_media_jobs_failed", "Tracks that cannot be made ready", lambda: tally.failed)
+    metrics.counter("veza_media_tries_failed", "Tries that failed", lambda: tally.tries_failed)
+    metrics.counter("veza_media_seconds", "Seconds of media made ready", lambda: tally.media_seconds)
+    metrics.counter("veza_media_work_seconds", "Seconds that took", lambda: tally.work_seconds)
 
 
 async def serve(settings: Settings, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:

@@ -1,0 +1,51 @@
+"""How loud a track is: integrated loudness of EBU R128 and true peak of ITU-R BS.1770-5.
+
+The true peak is read off fourfold oversampling (twofold from 96 kHz on), as Annex 2 of BS.1770 asks, with sixteen taps
+a phase where its own interpolator has twelve. FFmpeg's `ebur128` filter could do it too, at three times the cost.
+
+In a child process only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from av.audio.frame import AudioFrame
+
+from veza.media.meters import LEVELS, Meter, levels
+from veza.media.sound import Shape
+
+_INTEGRATED: Final = "lavfi.r128.I"
+_SILENCE: Final = -70.0  # LUFS: the absolute gate; what never passes it has no loudness
+_FINE: Final = 96_000  # from here on, twice is enough
+
+
+class Loudness:
+    """Fed with all blocks of a track; `finish` tells."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._integrated = _SILENCE
+        self._peak = 0.0
+        self._gauge = Meter(shape, ("ebur128", "metadata=1"))
+        times = 4 if shape.rate < _FINE else 2
+        # Rational phases, no interpolation between them: every fourth sample is the original's.
+        self._over = Meter(shape, ("aresample", f"{times * shape.rate}:filter_size=16"), *LEVELS)
+
+    def feed(self, block: AudioFrame | None) -> None:
+        for said in self._gauge.feed(block):
+            self._integrated = float(
+                said.get(_INTEGRATED, self._integrated)
+            )  # none in the last, shorter frame
+        for said in self._over.feed(block):
+            least, most = levels(said)
+            self._peak = max(self._peak, most, -least)
+
+    def finish(self) -> tuple[float | None, float | None]:
+        """LUFS and dBTP, to hundredths; None where there is nothing to measure."""
+        self.feed(None)
+        loudness = self._integrated if math.isfinite(self._integrated) else _SILENCE
+        return (
+            round(loudness, 2) if loudness > _SILENCE else None,
+            round(20 * math.log10(self._peak), 2) if self._peak > 0 else None,
+        )
