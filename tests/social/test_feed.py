@@ -104,6 +104,22 @@ async def test_blocked_people_are_not_in_it(town: Town) -> None:
     assert (await town.api.get("/feed", token=me.token)).data == {"entries": []}
 
 
+async def test_much_that_is_hidden_does_not_hide_what_is_not(town: Town) -> None:
+    """Somebody passed a whole album on, which is private by now."""
+    me, friend, other = await town.people(3)
+    await _follow(town, me, friend)
+    visible = [await town.track(other) for _ in range(3)]
+    album = [await town.track(other) for _ in range(45)]
+    at = NOON
+    for track in (visible[0], *album[:40], visible[1], *album[40:], visible[2]):
+        at -= timedelta(seconds=1)
+        await _repost(town, friend, track, at)
+    await town.sql("UPDATE tracks SET is_public = false WHERE id = ANY ($1)", album)
+    for limit in (1, 2, 50):
+        found = await town.all_pages("/feed", "entries", token=me.token, limit=limit)
+        assert [entry["track"]["id"] for entry in found] == visible
+
+
 @pytest.mark.parametrize("limit", [1, 3, 100])
 async def test_page_by_page_everything_comes_once(town: Town, limit: int) -> None:
     """Also where many things of every kind happened at the same moment."""

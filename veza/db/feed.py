@@ -1,7 +1,8 @@
 """What is new from those one follows: their tracks, what they pass on, and their broadcasts that are on air.
 
-One query finds the page: of everybody followed the newest few of each kind, by an index, and of those the newest. Two
-more fetch all tracks and all broadcasts of the page. So it costs what one follows, not what they ever made.
+One query finds what could be on the page: of everybody followed the newest few of each kind, by an index, and of those
+the newest. Two more fetch all tracks and all broadcasts of it that the reader may see. So it costs how many one
+follows, not what they ever made; only where much of it is hidden is there a second round.
 
 Nothing comes through of people of whom one has blocked the other, neither theirs nor what somebody passes on of them.
 """
@@ -14,7 +15,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from veza.db.keys import joined, micros, moment, split
-from veza.db.tracks import COLUMNS, VISIBLE, Track, TrackOwner, made
+from veza.db.tracks import COLUMNS, Track, TrackOwner, made
 
 Kind = Literal["track", "repost", "stream"]
 _KINDS: Final[tuple[Kind, ...]] = ("track", "repost", "stream")
@@ -71,6 +72,9 @@ class Place(msgspec.Struct, frozen=True):
         return joined(micros(self.at), self.kind, self.id, self.by)
 
 
+_ROUNDS: Final = 6  # of twice as many each time
+_SPARE: Final = 10  # so that a few that are hidden make no second round
+
 _FIND: Final = """
     WITH followed AS MATERIALIZED (
         SELECT f.followed_id AS id FROM follows f JOIN users u ON u.id = f.followed_id
@@ -84,11 +88,7 @@ _FIND: Final = """
             ORDER BY t.created_at DESC, t.id DESC LIMIT $2) AS n
         UNION ALL
         SELECT n.created_at, 1, n.track_id, followed.id FROM followed CROSS JOIN LATERAL (
-            SELECT r.created_at, r.track_id FROM track_reposts r
-            JOIN tracks t ON t.id = r.track_id JOIN users u ON u.id = t.owner_id
-            WHERE r.user_id = followed.id AND t.is_public AND t.status = 'ready' AND u.is_active
-              AND NOT EXISTS (SELECT FROM blocks b WHERE b.blocker_id = $1 AND b.blocked_id = t.owner_id)
-              AND NOT EXISTS (SELECT FROM blocks b WHERE b.blocked_id = $1 AND b.blocker_id = t.owner_id) {reposts}
+            SELECT r.created_at, r.track_id FROM track_reposts r WHERE r.user_id = followed.id {reposts}
             ORDER BY r.created_at DESC, r.track_id DESC LIMIT $2) AS n
         UNION ALL
         SELECT n.started_at, 2, n.id, followed.id FROM followed CROSS JOIN LATERAL (
@@ -112,19 +112,35 @@ _FIRST: Final = _FIND.format(tracks="", reposts="", streams="")
 
 
 async def feed(conn: Any, reader: int, after: Place | None, limit: int) -> Feed:
-    """The newest first."""
-    behind = () if after is None else (after.at, after.kind, after.id, after.by)
-    rows = await conn.fetch(_FIRST if after is None else _BEHIND, reader, limit + 1, *behind)
-    page = rows[:limit]
-    tracks = await _tracks(conn, reader, [row[2] for row in page if row[1] < 2])
-    streams = await _streams(conn, [row[2] for row in page if row[1] == 2])
-    entries = []
-    for at, kind, id, by, username, avatar in page:
+    """The newest first. Where very much of what was passed on is hidden from the reader, a page may be short."""
+    entries: list[tuple[Place, Entry]] = []
+    place, batch = after, limit + _SPARE
+    for _ in range(_ROUNDS):
+        behind = () if place is None else (place.at, place.kind, place.id, place.by)
+        rows = await conn.fetch(_FIRST if place is None else _BEHIND, reader, batch, *behind)
+        entries += await _shown(conn, reader, rows)
+        whole = len(rows) < batch
+        if whole or len(entries) > limit:
+            break
+        place, batch = Place(*rows[-1][:4]), 2 * batch
+    page = [entry for _, entry in entries[:limit]]
+    if len(entries) > limit:
+        return Feed(page, str(entries[limit - 1][0]))
+    return Feed(page, None if whole else str(place))
+
+
+async def _shown(conn: Any, reader: int, rows: list[Any]) -> list[tuple[Place, Entry]]:
+    """What the reader may see of what was found."""
+    tracks = await _tracks(conn, reader, [row[2] for row in rows if row[1] < 2])
+    streams = await _streams(conn, [row[2] for row in rows if row[1] == 2])
+    shown = []
+    for at, kind, id, by, username, avatar in rows:
         track = tracks.get(id) if kind < 2 else None
         stream = streams.get(id) if kind == 2 else None
-        if track is not None or stream is not None:  # it may have gone between two queries
-            entries.append(Entry(_KINDS[kind], at, TrackOwner(by, username, avatar), track, stream))
-    return Feed(entries, str(Place(*page[-1][:4])) if len(rows) > limit else None)
+        if track is not None or stream is not None:
+            entry = Entry(_KINDS[kind], at, TrackOwner(by, username, avatar), track, stream)
+            shown.append((Place(at, kind, id, by), entry))
+    return shown
 
 
 async def _tracks(conn: Any, reader: int, ids: list[int]) -> dict[int, Track]:
@@ -132,7 +148,9 @@ async def _tracks(conn: Any, reader: int, ids: list[int]) -> dict[int, Track]:
         return {}
     rows = await conn.fetch(
         f"""SELECT {COLUMNS} FROM tracks t JOIN users u ON u.id = t.owner_id
-            WHERE t.id = ANY ($2::bigint[]) AND {VISIBLE}""",
+            WHERE t.id = ANY ($2::bigint[]) AND t.is_public AND t.status = 'ready' AND u.is_active
+              AND NOT EXISTS (SELECT FROM blocks b WHERE (b.blocker_id = $1 AND b.blocked_id = t.owner_id)
+                                                      OR (b.blocker_id = t.owner_id AND b.blocked_id = $1))""",
         reader,
         ids,
     )
