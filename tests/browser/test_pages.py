@@ -14,7 +14,7 @@ import trio
 from tests.browser.browser import Browser
 from tests.browser.conftest import logged_in
 from tests.chat.conftest import Build, House, Person
-from tests.media.inputs import Inputs
+from tests.media.inputs import Inputs, tone
 from veza.client import NewStream, RoomMessage, Tokens, VezaClient
 from veza.client.containers import recognise
 
@@ -40,6 +40,86 @@ async def test_somebody_opens_an_account_on_the_start_page(build: Build, browser
             await page.click(".who button")
             await page.until("document.querySelectorAll('.who button').length === 2")
             assert page.complaints == []
+
+
+async def test_a_track_plays_from_any_position_and_shows_its_waveform(
+    build: Build, browser: Browser, inputs: Inputs
+) -> None:
+    async with build(**OURS) as house, client_of(house, await house.person()) as client:
+        with trio.fail_after(60):
+            song = inputs.make("mp3", *tone(12), "-b:a", "64k", "-metadata", "title=Twelve <i>Seconds</i>")
+            track = await client.upload(song, tags=["slow"])
+            await client.wait_ready(track.id)
+            await client.comment(track.id, "the <b>middle</b>", 6000)
+            reader = await house.person()
+            url = f"http://127.0.0.1:{house.port}/tracks/{track.id}"
+            async with browser.page(url, storage=logged_in(reader)) as page:
+                await page.until("document.querySelector('#title').textContent === 'Twelve <i>Seconds</i>'")
+                await page.until(
+                    "document.querySelector('#comments li span')?.textContent === 'the <b>middle</b>'"
+                )
+                # Bars of the wave, in two colours once half of it is behind us.
+                assert len(await page.run(COLOURS)) == 2
+                place = await page.run("document.querySelector('#waveform').getBoundingClientRect().toJSON()")
+                await page.click_at(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+                await page.until("Math.abs(document.querySelector('#audio').currentTime - 6) < 0.5")
+                assert len(await page.run(COLOURS)) == 3
+                await page.click("#play")
+                await page.until("document.querySelector('#audio').currentTime > 6.7")
+                await page.run("document.querySelector('#waveform').focus()")
+                await page.press("Home")
+                await page.until("document.querySelector('#audio').currentTime < 3")
+                await page.press("ArrowRight")
+                await page.until("document.querySelector('#audio').currentTime > 5")
+                await page.click("#like")
+                await page.until("document.querySelector('#like').getAttribute('aria-pressed') === 'true'")
+                await page.type("#comment input", "I was here")
+                await page.press("Enter")
+                await page.until("document.querySelectorAll('#comments li').length === 2")
+                found = await client.track(track.id)
+                assert (found.like_count, found.comment_count) == (1, 2)
+                # The same through HLS, from where it stands.
+                await page.run(
+                    "document.querySelector('#via').value = 'hls';"
+                    " document.querySelector('#via').dispatchEvent(new Event('change'))"
+                )
+                await page.until("document.querySelector('#audio').src.startsWith('blob:')")
+                await page.until("document.querySelector('#audio').currentTime > 5.5")
+                await page.press("End")
+                await page.until("document.querySelector('#audio').ended")
+                assert page.complaints == []
+
+
+# The colours of the waveform's canvas, that of the marks among them.
+COLOURS = """(() => {
+    const canvas = document.querySelector('#waveform');
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    const counts = new Map();
+    for (let i = 0; i < data.length; i += 4) {
+        if (data[i + 3] < 255) continue;
+        const colour = data.slice(i, i + 3).join();
+        counts.set(colour, (counts.get(colour) || 0) + 1);
+    }
+    return [...counts].filter(([, count]) => count > 12).map(([colour]) => colour);
+})()"""
+
+
+async def test_a_file_is_uploaded_on_the_start_page(build: Build, browser: Browser, inputs: Inputs) -> None:
+    async with build(**OURS) as house:
+        somebody = await house.person()
+        with trio.fail_after(60):
+            async with browser.page(f"http://127.0.0.1:{house.port}/", storage=logged_in(somebody)) as page:
+                await page.until("document.querySelector('.who span')")
+                root = (await page.command("DOM.getDocument"))["root"]["nodeId"]
+                field = await page.command("DOM.querySelector", nodeId=root, selector="#upload [type=file]")
+                await page.command("DOM.setFileInputFiles", files=[str(inputs["mp3_tagged"])], **field)
+                await page.click("#upload button")
+                await page.until("document.querySelector('#upload output a')")
+                await page.until("document.querySelector('#tracks b')?.textContent === 'A Swelling Chord'")
+                await page.click("#tracks a")
+                await page.until("document.querySelector('#cover')?.naturalWidth > 0")
+                assert await page.run("document.title") == "A Swelling Chord – The Tests"
+                assert page.complaints == []
 
 
 @asynccontextmanager

@@ -21,6 +21,7 @@ from veza.client.transport import judge
 
 LEAD: Final = 1.0  # seconds sent ahead of time, so that a hiccup of ours is nobody's silence
 LATE: Final = 2.0  # seconds behind which the clock is set anew instead of hurrying after it
+STREAM_ENDED: Final = "STREAM_ENDED"
 FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 5.0
 STILL_HELD: Final = frozenset({403, 409, 503})  # what a server answers that has not noticed the break yet
@@ -154,6 +155,8 @@ async def _stay_on_air(
                 raise
             reason = str(error)
         except ApiError as error:
+            if error.code == STREAM_ENDED and programme.sent:
+                return
             held += 1
             if not before or error.status not in STILL_HELD or held > STILL_HELD_TRIES or not reconnect:
                 raise

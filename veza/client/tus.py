@@ -22,6 +22,7 @@ from veza.client.transport import Transport, judge, read_one
 
 VERSION: Final = {"Tus-Resumable": "1.0.0"}
 PATIENCE: Final = 120.0  # seconds without any progress, then it is given up
+FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 8.0
 AGAIN: Final = frozenset(
     {409, 423}
@@ -50,7 +51,7 @@ async def store(client: Transport, upload: Upload, long: Long, progress: Callabl
         Unreachable: nothing moved for two minutes.
     """
     path = await _create(client, upload)
-    place, known, delay = 0, True, 0.5
+    place, known, delay = 0, True, FIRST_DELAY
     end = trio.current_time() + PATIENCE
 
     async def body() -> AsyncIterator[bytes]:
@@ -63,7 +64,7 @@ async def store(client: Transport, upload: Upload, long: Long, progress: Callabl
             if not known:
                 stored = await _stored(client, path)
                 if stored > place:
-                    end, delay = trio.current_time() + PATIENCE, 0.5
+                    end, delay = trio.current_time() + PATIENCE, FIRST_DELAY
                 place, known = stored, True
                 progress(place, upload.size)
             headers = {
