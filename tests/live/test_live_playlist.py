@@ -13,7 +13,7 @@ from veza.security.signing import Signer
 
 
 async def test_the_playlist_is_made_for_who_asks_and_plays(on_air: OnAir, inputs: Inputs) -> None:
-    async with on_air(stream_hls_segment=0.5, stream_grace=60.0, stream_hls_idle=0.5) as air:
+    async with on_air(stream_hls_segment=0.5, stream_grace=60.0, stream_hls_idle=2.0) as air:
         stream = await air.stream()
         sound = inputs["mp3_bare"].read_bytes()
         source = await air.source(stream, sound=sound)

@@ -280,8 +280,8 @@ class Listening(StreamBase):
 
     def hls_cleared(self, message: HlsCleared) -> None:
         air = self.air
-        if air.hls is not message.feed:
-            return
+        if message.feed is None or air.hls is not message.feed:
+            return  # None: the playlist of a stream that has ended is gone, and nothing follows
         air.hls = None
         if air.state == "ended":
             air.playlist_left = True
