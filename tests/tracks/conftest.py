@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 import pytest
 import trio
-from veza.media.checking import Checked
 
 from tests.chat.conftest import (  # noqa: F401
     Build,
@@ -30,8 +29,10 @@ from tests.chat.conftest import (  # noqa: F401
 from tests.chat.conftest import settings as chat_settings  # noqa: F401
 from tests.media.inputs import Inputs
 from tests.tracks.wire import Reply, ask, part, upload
+from veza.actors.processing import ProcessingActor
 from veza.actors.upload_desk import Desk
 from veza.config import Settings
+from veza.media.checking import Checked
 from veza.media.library import Library
 
 LIMIT = 1024 * 1024  # of an upload
@@ -52,6 +53,12 @@ def settings(chat_settings: Settings) -> Settings:  # noqa: F811
     return msgspec.structs.replace(
         chat_settings, rate_rest_burst=10_000, upload_limit=LIMIT, upload_reserve=0
     )
+
+
+@pytest.fixture(autouse=True)
+def nobody_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracks stay as they were brought: what becomes of them is told in tests/media."""
+    monkeypatch.setattr(ProcessingActor, "_look", lambda self: None)
 
 
 @pytest.fixture
