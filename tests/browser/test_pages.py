@@ -104,6 +104,20 @@ COLOURS = """(() => {
 })()"""
 
 
+async def test_a_video_has_picture_and_sound(build: Build, browser: Browser, inputs: Inputs) -> None:
+    async with build(**OURS) as house, client_of(house, await house.person()) as client:
+        with trio.fail_after(60):
+            track = await client.upload(inputs["mp4"])
+            await client.wait_ready(track.id)
+            async with browser.page(f"http://127.0.0.1:{house.port}/tracks/{track.id}?via=hls") as page:
+                await page.click("#play")
+                await page.until("document.querySelector('#video').currentTime > 0.5")
+                assert await page.run("document.querySelector('#video').videoWidth") > 0
+                # Its sound lies apart in our playlists: a player that does not know that is silent.
+                await page.until("document.querySelector('#video').webkitAudioDecodedByteCount > 0")
+                assert page.complaints == []
+
+
 async def test_a_file_is_uploaded_on_the_start_page(build: Build, browser: Browser, inputs: Inputs) -> None:
     async with build(**OURS) as house:
         somebody = await house.person()

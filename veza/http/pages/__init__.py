@@ -35,7 +35,7 @@ _FILES: Final = (
     "style.css",
     "track.js",
     "vendor/hls.LICENSE.txt",
-    "vendor/hls.light.min.mjs",
+    "vendor/hls.min.mjs",
     "waveform.js",
 )
 _PAGES: Final = {

@@ -2,7 +2,7 @@
 
 /** Begin; resolves to what stops it. `failed` is told when it cannot go on. */
 export async function playHls(element, address, failed) {
-  const { default: Hls } = await import("/app/vendor/hls.light.min.mjs");
+  const { default: Hls } = await import("/app/vendor/hls.min.mjs");
   if (Hls.isSupported()) {
     const hls = new Hls({
       enableWorker: false, // a worker would need code from a blob, which our content policy does not allow

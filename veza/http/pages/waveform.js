@@ -64,6 +64,8 @@ export class Waveform {
     const gap = Math.max(1, Math.round(scale));
     const bars = Math.floor(width / (bar + gap));
     const middle = height / 2;
+    // The loudest moment fills the height: how loud a track is as a whole is heard well enough.
+    const top = peaks ? Math.max(16, ...peaks.max, ...peaks.min.map((low) => -low)) : 128;
     const done = this.duration ? this.position / this.duration : 0;
     for (let i = 0; i < bars; i++) {
       let [low, high] = [0, 0];
@@ -75,8 +77,8 @@ export class Waveform {
           high = Math.max(high, peaks.max[point]);
         }
       }
-      const up = Math.max(scale, (high / 128) * middle);
-      const down = Math.max(scale, (-low / 128) * middle);
+      const up = Math.max(scale, (high / top) * middle);
+      const down = Math.max(scale, (-low / top) * middle);
       pen.fillStyle = (i + 0.5) / bars <= done ? played : waiting;
       pen.fillRect(i * (bar + gap), middle - up, bar, up + down);
     }
