@@ -73,7 +73,8 @@ class Chromium:
         self.numbers = itertools.count(1)
 
     def close(self) -> None:
-        os.close(self.command)  # without its pipe it ends by itself
+        os.write(self.command, b'{"id": 0, "method": "Browser.close"}\0')
+        os.close(self.command)
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:

@@ -85,6 +85,7 @@ async def test_a_track_plays_from_any_position_and_shows_its_waveform(
                 )
                 await page.until("document.querySelector('#audio').src.startsWith('blob:')")
                 await page.until("document.querySelector('#audio').currentTime > 5.5")
+                await page.run("document.querySelector('#waveform').focus()")
                 await page.press("End")
                 await page.until("document.querySelector('#audio').ended")
                 assert page.complaints == []
