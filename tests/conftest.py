@@ -2,7 +2,7 @@
 
 `postgres`      the server: our embedded one in a temporary directory, one per xdist worker; or, where
                 VEZA_TEST_DATABASE_URL names one (its role must be allowed to create databases), that one
-`database_url`  a new database with the whole schema, dropped after the test
+`database_url`  a database with the whole schema, as new
 `empty_database_url`  a new database with nothing in it
 `db`            an open `veza.db.pool.Database` on `database_url`
 """
@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -26,6 +26,50 @@ import trio
 from veza.db.embedded import EmbeddedPostgres
 from veza.db.migrate import load_migrations, migrate_connection, schema_path
 from veza.db.pool import Database, open_database
+
+# All that makes a database another one but the rows of its tables: what is in its catalog, what the planner was told of
+# it. The same in two databases made from one template, whose catalogs are copies.
+SHAPE: Final = """
+    SELECT concat_ws('/',
+        (SELECT md5(string_agg(concat_ws(',', oid, relname, relnamespace, relkind, reltuples, reloptions, relacl,
+            relhasrules, relrowsecurity), ';' ORDER BY oid)) FROM pg_class WHERE oid >= 16384),
+        (SELECT md5(string_agg(concat_ws(',', attrelid, attname, atttypid, attnotnull, atthasdef, attidentity,
+            attisdropped), ';' ORDER BY attrelid, attnum)) FROM pg_attribute WHERE attrelid >= 16384),
+        (SELECT md5(string_agg(concat_ws(',', oid, tgenabled), ';' ORDER BY oid)) FROM pg_trigger),
+        (SELECT md5(string_agg(concat_ws(',', oid, proname, prosrc, proconfig), ';' ORDER BY oid))
+            FROM pg_proc WHERE oid >= 16384),
+        (SELECT md5(string_agg(concat_ws(',', oid, convalidated), ';' ORDER BY oid)) FROM pg_constraint),
+        (SELECT md5(string_agg(concat_ws(',', indexrelid, indisvalid), ';' ORDER BY indexrelid))
+            FROM pg_index WHERE indexrelid >= 16384),
+        (SELECT md5(string_agg(concat_ws(',', oid, nspname, nspacl), ';' ORDER BY oid))
+            FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'),
+        (SELECT md5(string_agg(extname, ';' ORDER BY extname)) FROM pg_extension),
+        (SELECT count(*) FROM pg_stats WHERE schemaname = 'public'),
+        (SELECT concat_ws(',', datallowconn, datconnlimit, datacl) FROM pg_database WHERE datname = current_database()),
+        (SELECT count(*) FROM pg_db_role_setting d JOIN pg_database b ON b.oid = d.setdatabase
+            WHERE b.datname = current_database())
+    )
+"""
+OTHERS: Final = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+# Those that point at others first, so that what they point at can go after them.
+TABLES: Final = """
+    WITH RECURSIVE refers AS (
+        SELECT conrelid AS one, confrelid AS other FROM pg_constraint WHERE contype = 'f' AND conrelid <> confrelid
+    ), ranked AS (
+        SELECT oid, 0 AS rank FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
+        UNION
+        SELECT other, rank + 1 FROM ranked JOIN refers ON one = oid WHERE rank < 10
+    )
+    SELECT r.oid::regclass::text, EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = r.oid AND NOT t.tgisinternal)
+    FROM ranked r GROUP BY r.oid ORDER BY max(r.rank), 1
+"""
+SEQUENCES: Final = """
+    SELECT format('%I.%I', schemaname, sequencename), coalesce(last_value, start_value), last_value IS NOT NULL
+    FROM pg_sequences WHERE schemaname = 'public'
+"""
 
 
 class Cluster:
@@ -38,6 +82,9 @@ class Cluster:
         self._names = (f"veza_test_{os.getpid()}_{number}" for number in itertools.count())
         self._template: str | None = None
         self._made: list[str] = []
+        self._spare: list[str] = []  # URLs of those that were lent, and are as new
+        self._shape = ""
+        self._as_new = ""
 
     def url_of(self, database: str) -> str:
         """The URL of a database on this server."""
@@ -55,6 +102,18 @@ class Cluster:
         name = urlsplit(url).path.lstrip("/")
         self._run(self._admin.execute, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         self._made.remove(name)
+
+    def lend(self) -> str:
+        """A database with our schema, as new: one that was given back, or a new one; its URL."""
+        return self._spare.pop() if self._spare else self.create()
+
+    def give_back(self, url: str) -> None:
+        """Empty it and lend it again, which is a hundred times cheaper than a new one; a test that touched more than
+        rows, or left somebody connected, has spoilt it."""
+        if self._run(self._renew, url):
+            self._spare.append(url)
+        else:
+            self.drop(url)
 
     def close(self) -> None:
         for name in list(self._made):
@@ -81,8 +140,52 @@ class Cluster:
         conn: Any = await asyncpg.connect(url)
         try:
             await migrate_connection(conn, load_migrations(), schema_path().read_text(encoding="utf-8"))
+            self._shape = await conn.fetchval(SHAPE)
+            self._as_new = await _as_new(conn)
         finally:
             await conn.close()
+
+    async def _renew(self, url: str) -> bool:
+        """Whether it is as new now."""
+        try:
+            conn: Any = await asyncpg.connect(url)
+        except (asyncpg.PostgresError, OSError):
+            return False
+        try:
+            for _ in range(50):  # connections that were closed may be a moment in going
+                if not await conn.fetchval(OTHERS):
+                    break
+                await asyncio.sleep(0.01)
+            else:
+                return False
+            if await conn.fetchval(SHAPE) != self._shape:
+                return False
+            await conn.execute(self._as_new)
+        except asyncpg.PostgresError:
+            return False
+        finally:
+            await conn.close()
+        return True
+
+
+async def _as_new(conn: Any) -> str:
+    """The statements that make a database what this one is now: nothing but what a new one holds."""
+    tables = await conn.fetch(TABLES)
+    lines = [f"ALTER TABLE {name} DISABLE TRIGGER USER;" for name, triggers in tables if triggers]
+    lines += [f"DELETE FROM {name};" for name, _ in tables]
+    for name, _ in reversed(tables):
+        held = await conn.fetchval(f"SELECT json_agg(t)::text FROM {name} t")
+        if held is not None:
+            held = held.replace("'", "''")
+            lines.append(
+                f"INSERT INTO {name} OVERRIDING SYSTEM VALUE"
+                f" SELECT * FROM json_populate_recordset(NULL::{name}, '{held}');"
+            )
+    lines += [
+        f"SELECT setval('{name}', {value}, {called});" for name, value, called in await conn.fetch(SEQUENCES)
+    ]
+    lines += [f"ALTER TABLE {name} ENABLE TRIGGER USER;" for name, triggers in tables if triggers]
+    return "\n".join(lines)  # sent as one, which is one transaction
 
 
 @pytest.fixture(scope="session")
@@ -108,9 +211,9 @@ def postgres() -> Iterator[Cluster]:
 
 @pytest.fixture
 def database_url(postgres: Cluster) -> Iterator[str]:
-    url = postgres.create()
+    url = postgres.lend()
     yield url
-    postgres.drop(url)
+    postgres.give_back(url)
 
 
 @pytest.fixture
