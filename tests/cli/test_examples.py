@@ -1,18 +1,24 @@
 """The documents' examples work, as they stand, against a server."""
 
 import json
+import os
 import re
+import shutil
 import stat
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
 from tests.cli.conftest import ROOT, Server, Veza, serving
+from tests.media.inputs import Inputs, ffmpeg
 from veza.client import RoomMessage, UserConnected, VezaClient
+from veza.security.signing import Signer
 
 pytestmark = pytest.mark.usefixtures("nobody_hangs")
 
@@ -82,6 +88,14 @@ async def test_the_first_conversation_of_the_readme(veza: Veza, server: Server) 
     assert [answer["success"] for answer in given] == [True] * 4
     assert [message["content"] for message in given[-1]["data"]["messages"]] == ["hello from curl"]
     assert "ada: hello from a pipe" in out
+    # … and the first track and broadcast.
+    assert f"song.wav: {server.url}/tracks/1\n" in out
+    async with VezaClient(server.url) as client:
+        (track,) = (await client.tracks()).items
+        assert (track.title, track.tags, track.status) == ("A plain tone", ("first", "tone"), "ready")
+        (show,) = (await client.streams()).items
+        assert (show.title, show.state, show.content_type) == ("A first show", "ended", "audio/mpeg")
+        assert f"{server.url}/live/{show.slug}\n" in out
 
 
 async def test_the_program_of_the_readme_answers(veza: Veza, server: Server) -> None:
@@ -108,15 +122,74 @@ async def _run_until_cancelled(veza: Veza) -> None:
     )
 
 
-async def test_the_program_of_the_clients_page(veza: Veza, server: Server) -> None:
-    (program,) = await in_python("docs/client.md", server, veza)
-    out = await run([sys.executable, "-"], program, veza)
+async def test_the_programs_of_the_clients_page(veza: Veza, server: Server) -> None:
+    chat, tracks, streams = await in_python("docs/client.md", server, veza)
+    out = await run([sys.executable, "-"], chat, veza)
     assert out.splitlines() == [
         "['general']",
         "ROOM_NOT_FOUND This room does not exist.",
         "#general linus: hello",
         "1 ['hello']",
     ]
+    song = Inputs()["mp3"]
+    out = await run([sys.executable, "-", str(song)], tracks, veza)
+    size = song.stat().st_size
+    assert out.splitlines() == [
+        f"{size} of {size}",
+        f"{song.stem} 2000 1800",
+        "True True",
+        f"{song.stem} 1",
+    ]
+    out = await run([sys.executable, "-", str(song)], streams, veza)
+    assert out.splitlines() == ["heard ff", "ended"]
+
+
+@pytest.mark.usefixtures("command")
+async def test_the_examples_of_broadcasting(veza: Veza, server: Server, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ffmpeg").symlink_to(ffmpeg())
+    veza.settings["PATH"] = f"{programs}:{os.environ['PATH']}"
+    out = await in_a_shell("docs/broadcasting.md", server, veza)
+    assert out.count("\npage ") == 2
+    async with VezaClient(server.url) as client:
+        shows = {show.title: show for show in (await client.streams()).items}
+        assert shows["From a pipe"].state == "ended"
+        # The last of its sources has gone, and may come back.
+        assert shows["Sunday tunes"].state == "interrupted"
+
+
+async def test_the_examples_of_signing_agree_with_the_vector() -> None:
+    key, text = "0123456789abcdef0123456789abcdef", "plouf:1893456000"
+    right = "f93866a35a995a2f31c2783c2a579e5f96bba72ad8d747a952201eb4f5eb699c"
+    vector = (ROOT / "docs" / "media-urls.md").read_text(encoding="utf-8")
+    assert all(word in vector for word in (key, text, right))
+    signer, soon = Signer(key), int(time.time()) + 60
+    (python,) = examples("docs/media-urls.md", "python")
+    (script,) = examples("docs/media-urls.md", "js")
+    (page_php,) = examples("docs/media-urls.md", "php")
+    names: dict[str, Any] = {}
+    exec(python, names)
+    assert names["sign"](key, text) == right
+    path = names["track_url"](key, "plouf", 60)
+    expires = re.search(r"expires=(\d+)", path)
+    assert expires is not None
+    assert path == signer.stream_url("plouf", int(expires[1]))
+    assert abs(int(expires[1]) - soon) < 5
+    for program, source, call in (
+        ("node", script, f"console.log(sign('{key}', '{text}'), hlsUrl('{key}', 'plouf', 60))"),
+        ("php", f"<?php {page_php}", f"echo sign('{key}', '{text}'), ' ', live_url('{key}', 'plouf', 60);"),
+    ):
+        if shutil.which(program) is None:
+            continue
+        typed = f"{source}\n{call}".encode()
+        done = await trio.run_process([program], stdin=typed, capture_stdout=True)
+        signed, address = done.stdout.decode().split()
+        assert signed == right
+        until = re.search(r"/(\d+)\.", address)
+        assert until is not None
+        make = signer.hls_url if program == "node" else signer.live_url
+        assert address == make("plouf", int(until[1]))
 
 
 async def test_the_examples_of_authentication(veza: Veza, server: Server) -> None:
