@@ -451,6 +451,7 @@ CREATE TABLE streams (
     updated_at      timestamptz NOT NULL DEFAULT now()
 );
 CREATE UNIQUE INDEX streams_slug ON streams (slug);
+CREATE INDEX streams_key ON streams (key_hash);
 CREATE INDEX streams_owner ON streams (owner_id, id DESC);
 -- The very order lists have: those on air first, then the newest.
 CREATE INDEX streams_public ON streams ((state IN ('live', 'interrupted')) DESC, id DESC) WHERE visibility = 'public';

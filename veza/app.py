@@ -197,6 +197,8 @@ async def open_server(
         nursery.start_soon(watch.sweep)
         nursery.start_soon(live.sockets.sweep)
         await streams.resume()
+        if settings.rtmp_port:
+            nursery.start_soon(live.rtmp.serve, await _listen(settings.host, settings.rtmp_port, "RTMP_PORT"))
         rest = create_asgi(services)
         files = Files()
         nursery.start_soon(files.sweep)
@@ -275,7 +277,7 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[int] = trio.
     async with AsyncExitStack() as stack:
         signals = stack.enter_context(trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT))
         # The port first: a second start must fail before it touches anything.
-        listeners = await _listen(settings)
+        listeners = await _listen(settings.host, settings.port, "PORT")
         for listener in listeners:
             stack.callback(listener.close)
         stack.enter_context(hold_data_directory(settings.data))
@@ -309,17 +311,15 @@ async def serve(settings: Settings, *, task_status: trio.TaskStatus[int] = trio.
     _log.info("stopped")
 
 
-async def _listen(settings: Settings) -> list[socket.socket]:
+async def _listen(host: str, port: int, setting: str) -> list[socket.socket]:
     try:
-        return await door.open_listeners(settings.host, settings.port)
+        return await door.open_listeners(host, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise Problem(
-                f"port {settings.port} is taken: stop what uses it, or set PORT to another one"
+                f"port {port} is taken: stop what uses it, or set {setting} to another one"
             ) from None
-        raise Problem(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
-        ) from None
+        raise Problem(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
 async def _open_database(stack: AsyncExitStack, settings: Settings, url: str) -> Database:

@@ -212,6 +212,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     streams_kept_max: Annotated[
         Count, "streams one person may have in all, those that have ended included"
     ] = 1_000
+    rtmp_port: Annotated[Port, "port for broadcasts by RTMP (OBS), customarily `1935`; `0`: none"] = 0
     stream_ring_seconds: Annotated[Duration, "how far back a stream is kept in memory for its listeners"] = (
         30.0
     )

@@ -46,6 +46,7 @@ async def test_a_new_stream_comes_with_all_that_its_source_needs(studio: Studio)
         "icecast_url": f"icecast://source:{key}@localhost:8080/live/{slug}",
         "ffmpeg": source["ffmpeg"],
         "publish_socket": f"ws://localhost:8080/ws/stream/{slug}/publish",
+        "rtmp_url": None,
         "listen": {
             "progressive": f"http://localhost:8080/live/{slug}",
             "hls": f"http://localhost:8080/live/{slug}/index.m3u8",

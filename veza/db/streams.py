@@ -287,6 +287,14 @@ async def mount_by_id(conn: Any, stream_id: int) -> Mount | None:
     return Mount(*row) if row else None
 
 
+async def slug_of_key(conn: Any, key_hash: bytes) -> str | None:
+    """The stream that a key opens, where nothing but the key says which."""
+    slug: str | None = await conn.fetchval(
+        "SELECT slug FROM streams WHERE key_hash = $1 AND state <> 'ended' LIMIT 1", key_hash
+    )
+    return slug
+
+
 async def may_hear(conn: Any, stream_id: int, user_id: int) -> bool:
     """May this person, who does not own it, listen to a private stream? The members of its room may."""
     found = await conn.fetchval(

@@ -13,6 +13,7 @@ from veza.http.api.metrics import Metrics
 from veza.http.api.services import Services
 from veza.http.live import LiveRoom
 from veza.http.live_access import LiveAccess
+from veza.http.live_rtmp import RtmpDoor
 from veza.http.sockets.stream import StreamSockets
 
 
@@ -46,6 +47,7 @@ class LiveHouse:
             keys_per_minute=settings.stream_keys_per_minute,
         )
         self.room = LiveRoom(settings, streams, access, services.library)
+        self.rtmp = RtmpDoor(settings, streams, access, services.db)
         self.sockets = StreamSockets(streams, access, settings=settings, origins=services.origins)
         services.registry.on_revoked(lambda user_id, sids: None if sids else streams.owner_changed(user_id))
         _measure(services.metrics, streams, self.sockets)

@@ -15,8 +15,6 @@ drop. It sees our end, however we die, by the end of its input: then it publishe
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator
@@ -28,6 +26,7 @@ import trio
 
 from veza import log
 from veza.media.live.playlist import PLAYLIST, Playlist
+from veza.media.piped import open_piped
 from veza.media.splitters import Chunk, Splitter, Unsupported, splitter_for
 
 DEATHS: Final = 5
@@ -40,9 +39,6 @@ FINISH: Final = 10.0
 NOTHING_TO_MAKE: Final = 3
 """Exit code of a child that can make nothing of what comes."""
 _STDERR: Final = 2_000
-_ROOT: Final = Path(__file__).parents[2]
-_PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
-
 _log = log.get("live_hls")
 
 
@@ -63,7 +59,7 @@ async def run_live_hls(
     Cancelled, it ends the child at once; what was published stays.
 
     Args:
-        directory: exists. `index.m3u8` appears in it with the first segment.
+        directory: absolute, and there. `index.m3u8` appears in it with the first segment.
         content_type: what the container is, as its splitter tells it.
         receive: whole chunks; the first with its header.
         segment: seconds.
@@ -112,31 +108,14 @@ class _Child:
 
 @asynccontextmanager
 async def _child(arguments: tuple[str, ...]) -> AsyncIterator[_Child]:
-    """A child that is gone when this is left."""
-    # No PR_SET_PDEATHSIG: the signal would come when the thread ends that started it, which is one of a pool.
+    """A child that is gone when this is left; its code and its last words are known then."""
     with tempfile.TemporaryFile() as said:
-        process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "veza.media.live_hls_child", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-            env={
-                **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-                "PYTHONPATH": str(_ROOT),
-            },
-        )
-        child = _Child(process)
-        try:
+        async with open_piped("veza.media.live_hls_child", *arguments, stderr=said) as process:
+            child = _Child(process)
             yield child
-        finally:
-            with trio.CancelScope(shield=True):
-                if process.returncode is None:
-                    process.kill()
-                child.code = await process.wait()
-                if process.stdin is not None:
-                    await trio.aclose_forcefully(process.stdin)
-            said.seek(max(0, said.seek(0, os.SEEK_END) - _STDERR))
-            child.said = said.read().decode(errors="replace").strip()
+        child.code = process.returncode
+        said.seek(max(0, said.seek(0, os.SEEK_END) - _STDERR))
+        child.said = said.read().decode(errors="replace").strip()
 
 
 async def _pour(child: _Child, source: _Source, receive: trio.MemoryReceiveChannel[bytes]) -> bool:

@@ -148,7 +148,7 @@ class SourceSettings(Struct, frozen=True):
 
     `server`, `port`, `mount`, `user` and `password` are for Icecast sources (butt, Mixxx, Liquidsoap…), `tls` says
     whether they must use it; `icecast_url` and `ffmpeg` are for FFmpeg; `publish_socket` is for browsers, which add
-    their access token.
+    their access token. `rtmp_url` is the server for OBS, whose stream key is `password`; null where RTMP is off.
     """
 
     server: str
@@ -160,6 +160,7 @@ class SourceSettings(Struct, frozen=True):
     icecast_url: str
     ffmpeg: str
     publish_socket: str
+    rtmp_url: str | None
     listen: ListenLinks
 
 
@@ -202,8 +203,8 @@ class Listening(Struct, frozen=True):
     expires_at: datetime | None
 
 
-def source_settings(site: Site, slug: str, key: str) -> SourceSettings:
-    """Everything to paste, for this key."""
+def source_settings(site: Site, slug: str, key: str, rtmp_port: int = 0) -> SourceSettings:
+    """Everything to paste, for this key. `rtmp_port`: 0 where RTMP is off."""
     mount = f"{site.prefix}/live/{slug}"
     icecast = f"icecast://source:{key}@{site.authority}{mount}"
     tls = "-tls 1 " if site.tls else ""
@@ -217,6 +218,7 @@ def source_settings(site: Site, slug: str, key: str) -> SourceSettings:
         icecast_url=icecast,
         ffmpeg=f"ffmpeg -re -i INPUT -vn -c:a libmp3lame -b:a 192k -content_type audio/mpeg -f mp3 {tls}{icecast}",
         publish_socket=site.url(f"/ws/stream/{slug}/publish", "ws"),
+        rtmp_url=f"rtmp://{site.authority.rpartition(':')[0]}:{rtmp_port}/live" if rtmp_port else None,
         listen=ListenLinks(
             progressive=site.url(f"/live/{slug}"),
             hls=site.url(f"/live/{slug}/index.m3u8"),

@@ -89,7 +89,8 @@ async def create_stream(identity: Identity, data: NewStream) -> Response:
                 raise
         except streams_db.TooMany as many:
             raise _too_many(many) from None
-    made = StreamMade(**_fields(stream), stream_key=key, source=source_settings(_site(), stream.slug, key))
+    settings = source_settings(_site(), stream.slug, key, s.settings.rtmp_port)
+    made = StreamMade(**_fields(stream), stream_key=key, source=settings)
     return created(made, location=f"/api/v1/streams/{stream.id}")
 
 
@@ -201,7 +202,7 @@ async def change_key(stream: str, identity: Identity) -> Response:
         raise conflict("STREAM_ENDED", "This stream has ended; make a new one to broadcast again.")
     if s.streams is not None:
         s.streams.changed(found.id)
-    return ok(StreamKeyShown(key, source_settings(_site(), found.slug, key)))
+    return ok(StreamKeyShown(key, source_settings(_site(), found.slug, key, services().settings.rtmp_port)))
 
 
 @streams.post("/<stream>/end")

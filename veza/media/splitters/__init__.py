@@ -7,7 +7,7 @@ Pure code over bytes, one file per container: MP3, ADTS, Ogg, WebM, MPEG-TS, fra
 of them promise.
 """
 
-from .choice import ENOUGH, splitter_for
-from .chunk import Chunk, Splitter, Unsupported
+from veza.media.splitters.choice import ENOUGH, splitter_for
+from veza.media.splitters.chunk import Chunk, Splitter, Unsupported
 
 __all__ = ["ENOUGH", "Chunk", "Splitter", "Unsupported", "splitter_for"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from .frames import Frame, FrameSplitter
+from veza.media.splitters.frames import Frame, FrameSplitter
 
 _SAMPLE_RATES = (
     96_000,

@@ -10,15 +10,15 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from .adts import AdtsSplitter
-from .chunk import Splitter, Unsupported
-from .frames import HEAD, FrameSplitter, tag_length
-from .mp3 import Mp3Splitter
-from .mp4 import Mp4Splitter, never_live
-from .ogg import MAGIC as OGG
-from .ogg import OggSplitter
-from .ts import PACKET, SYNC, SYNCED, TsSplitter
-from .webm import EBML, WebmSplitter
+from veza.media.splitters.adts import AdtsSplitter
+from veza.media.splitters.chunk import Splitter, Unsupported
+from veza.media.splitters.frames import HEAD, FrameSplitter, tag_length
+from veza.media.splitters.mp3 import Mp3Splitter
+from veza.media.splitters.mp4 import Mp4Splitter, never_live
+from veza.media.splitters.ogg import MAGIC as OGG
+from veza.media.splitters.ogg import OggSplitter
+from veza.media.splitters.ts import PACKET, SYNC, SYNCED, TsSplitter
+from veza.media.splitters.webm import EBML, WebmSplitter
 
 ENOUGH: Final = 64 * 1024
 """With so many first bytes `splitter_for` always decides."""

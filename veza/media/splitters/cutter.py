@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from .chunk import Chunk
+from veza.media.splitters.chunk import Chunk
 
 
 class Cutter(ABC):

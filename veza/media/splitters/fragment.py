@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from .boxes import HEAD, Box, boxes, first, integer
+from veza.media.splitters.boxes import HEAD, Box, boxes, first, integer
 
 _NOT_SYNC: Final = 0x0001_0000  # of a sample's flags
 _BASE_OFFSET, _DESCRIPTION, _DEFAULT_DURATION, _DEFAULT_SIZE, _DEFAULT_FLAGS = 0x1, 0x2, 0x8, 0x10, 0x20

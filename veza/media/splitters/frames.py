@@ -14,7 +14,7 @@ import re
 from abc import ABC, abstractmethod
 from typing import ClassVar, Final, NamedTuple
 
-from .chunk import Chunk
+from veza.media.splitters.chunk import Chunk
 
 HEAD: Final = 10
 """Bytes that have to be there before it is told what begins at a place; an ID3v2 head is the longest of them."""

@@ -10,7 +10,7 @@ import functools
 import re
 from typing import ClassVar
 
-from .frames import Frame, FrameSplitter
+from veza.media.splitters.frames import Frame, FrameSplitter
 
 _BIT_RATES = {  # (MPEG-1?, layer): kbit/s by index 1 to 14
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),

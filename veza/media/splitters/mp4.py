@@ -15,10 +15,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .boxes import HEAD, LARGE_HEAD, boxes, first
-from .chunk import Chunk
-from .cutter import Cutter
-from .fragment import Track, read_fragment, read_tracks
+from veza.media.splitters.boxes import HEAD, LARGE_HEAD, boxes, first
+from veza.media.splitters.chunk import Chunk
+from veza.media.splitters.cutter import Cutter
+from veza.media.splitters.fragment import Track, read_fragment, read_tracks
 
 BOX_MOST: Final = 1024 * 1024
 DATA_MOST: Final = 64 * 1024 * 1024

@@ -14,8 +14,8 @@ import struct
 import zlib
 from typing import Final, NamedTuple
 
-from .chunk import Chunk
-from .cutter import Cutter
+from veza.media.splitters.chunk import Chunk
+from veza.media.splitters.cutter import Cutter
 
 HEADER_MOST: Final = 2 * 1024 * 1024
 STREAMS_MOST: Final = 8

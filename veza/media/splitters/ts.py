@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from .chunk import Chunk
-from .cutter import Cutter
+from veza.media.splitters.chunk import Chunk
+from veza.media.splitters.cutter import Cutter
 
 PACKET: Final = 188
 SYNC: Final = 0x47

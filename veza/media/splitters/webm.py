@@ -19,9 +19,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from . import ebml
-from .chunk import Chunk
-from .cutter import Cutter
+from veza.media.splitters import ebml
+from veza.media.splitters.chunk import Chunk
+from veza.media.splitters.cutter import Cutter
 
 ELEMENT_MOST: Final = 4 * 1024 * 1024
 HEADER_MOST: Final = 1024 * 1024
