@@ -81,4 +81,4 @@ async def metrics() -> Response:
 @answers(content_type="application/json")
 async def document() -> Response:
     """This document."""
-    return Response(openapi.document(), content_type="application/json")
+    return Response(await openapi.document(), content_type="application/json")
