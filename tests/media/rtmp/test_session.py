@@ -218,6 +218,7 @@ def _numbered(data: bytes, number: int, length: int, size: int) -> bytes:
     return bytes(out)
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=20),
@@ -232,6 +233,7 @@ def test_values_are_read_as_they_were_written(value: amf.Value) -> None:
         assert "values within values" in str(error)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_bytes_are_values_or_malformed(data: bytes) -> None:
     try:
