@@ -22,6 +22,17 @@ import msgspec
 import trio
 
 _ROOT: Final = str(Path(__file__).parents[2])
+# What is freed stays with the child: media are worked on in large pieces, and asking the system for each of them anew
+# costs a tenth of the time.
+_ENVIRONMENT: Final = {
+    "PYTHONPATH": _ROOT,
+    "PYTHONUTF8": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PATH": os.defpath,
+    "MALLOC_MMAP_THRESHOLD_": str(1024**3),
+    "MALLOC_TRIM_THRESHOLD_": str(1024**3),
+    "MALLOC_TOP_PAD_": str(16 * 1024**2),
+}
 _LONGEST_LINE: Final = 1024 * 1024
 _ERRORS_KEPT: Final = 4096
 
@@ -119,14 +130,13 @@ async def open_child(module: str, *words: str) -> AsyncIterator[Child]:
 
 async def _start(command: list[str]) -> trio.Process:
     """Started though we are cancelled meanwhile: else there would be a process that nobody knows."""
-    environment = {"PYTHONPATH": _ROOT, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.defpath}
     with trio.CancelScope(shield=True):
         process = await trio.lowlevel.open_process(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=_ENVIRONMENT,
             cwd="/",
         )
     return process

@@ -9,6 +9,7 @@ In a child process only.
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Final
 
 from av.audio.frame import AudioFrame
@@ -25,7 +26,9 @@ class Loudness:
     """Fed with all blocks of a track; `finish` tells."""
 
     def __init__(self, shape: Shape) -> None:
-        self._integrated = _SILENCE
+        self._last: deque[AudioFrame] = deque(
+            maxlen=2
+        )  # each says what all before it were; the shorter end does not
         self._peak = 0.0
         self._gauge = Meter(shape, ("ebur128", "metadata=1"))
         times = 4 if shape.rate < _FINE else 2
@@ -33,19 +36,18 @@ class Loudness:
         self._over = Meter(shape, ("aresample", f"{times * shape.rate}:filter_size=16"), *LEVELS)
 
     def feed(self, block: AudioFrame | None) -> None:
-        for said in self._gauge.feed(block):
-            self._integrated = float(
-                said.get(_INTEGRATED, self._integrated)
-            )  # none in the last, shorter frame
-        for said in self._over.feed(block):
-            least, most = levels(said)
+        for frame in self._gauge.feed(block):
+            self._last.append(frame)
+        for frame in self._over.feed(block):
+            least, most = levels(frame)
             self._peak = max(self._peak, most, -least)
 
     def finish(self) -> tuple[float | None, float | None]:
         """LUFS and dBTP, to hundredths; None where there is nothing to measure."""
         self.feed(None)
-        loudness = self._integrated if math.isfinite(self._integrated) else _SILENCE
+        said = [frame.metadata[_INTEGRATED] for frame in self._last if _INTEGRATED in frame.metadata]
+        loudness = float(said[-1]) if said else _SILENCE
         return (
-            round(loudness, 2) if loudness > _SILENCE else None,
+            round(loudness, 2) if loudness > _SILENCE and math.isfinite(loudness) else None,
             round(20 * math.log10(self._peak), 2) if self._peak > 0 else None,
         )

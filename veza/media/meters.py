@@ -46,17 +46,17 @@ class Meter:
         self._graph = graph
         self._source = source
 
-    def feed(self, block: AudioFrame | None) -> Iterator[dict[str, str]]:
-        """What is said of the frames that this block completes; None for the end."""
+    def feed(self, block: AudioFrame | None) -> Iterator[AudioFrame]:
+        """The frames that this block completes; what is said of each is its `metadata`. None for the end."""
         self._source.push(block)
         while True:
             try:
-                frame = self._sink.pull()
+                yield self._sink.pull()
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
-            yield frame.metadata
 
 
-def levels(said: dict[str, str]) -> tuple[float, float]:
+def levels(frame: AudioFrame) -> tuple[float, float]:
     """The least and the most of `LEVELS`, full scale being −1 … 1."""
+    said = frame.metadata
     return float(said[_LEAST]), float(said[_MOST])

@@ -85,6 +85,7 @@ class _Work:
         self.picture = Picture(self.film, self.hls, self.start) if self.film is not None else None
         self.has_cover = False
         self.bytes = {True: 0, False: 0}  # of packets that were decoded; by whether they are sound
+        self._share = 0.0
         self._next = 0.0
 
     def run(self) -> Findings:
@@ -179,7 +180,8 @@ class _Work:
         share = (
             position / self.size if position and self.size else seconds / max(seconds, self.expected, 0.001)
         )
-        self.told(min(0.99, share), seconds)
+        self._share = max(self._share, min(0.99, share))
+        self.told(self._share, seconds)
 
     def _finish(self) -> Findings:
         for block in self.blocks.flush():

@@ -17,7 +17,7 @@ from av.audio.stream import AudioStream
 
 from veza.media.opening import Unplayable
 
-BLOCK: Final = 8192  # samples: so many that Python costs little, so few that a core keeps them in its cache
+BLOCK: Final = 65_536  # samples: what is fed in turn has each time to find its own tables in the cache again
 _USUAL: Final = {1: "mono", 2: "stereo", 3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
