@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
@@ -161,6 +162,11 @@ async def test_what_cannot_be_broadcast_is_said(build: Build, inputs: Inputs, tm
             await anext(client.listen(stream.slug))
         assert silent.value.status == 404
         renewed = await client.new_stream_key(stream.id)
+        await client.update_stream(stream.id, visibility="private")
+        links = await client.listen_links(stream.id)
+        assert links.expires_at is not None
+        assert re.fullmatch(rf"http://127\.0\.0\.1:\d+/live/\d+\.\w+/{stream.slug}", links.progressive)
+        assert links.socket.startswith("ws://")
         with pytest.raises(AuthFailed):
             await client.broadcast(stream.slug, stream.stream_key, inputs["mp3"])
         await client.broadcast(stream.slug, renewed.stream_key, inputs["mp3_tiny"])

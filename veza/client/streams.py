@@ -12,7 +12,7 @@ import trio
 
 from veza.client.broadcasting import Programme, broadcast
 from veza.client.errors import Unreachable, reason_of
-from veza.client.media import LiveStream, NewStream, StreamKey
+from veza.client.media import ListenLinks, LiveStream, NewStream, StreamKey
 from veza.client.models import Page
 from veza.client.reading import pieces
 from veza.client.transport import Transport, judge, read_as, read_one
@@ -65,6 +65,16 @@ class Streams(Transport):
 
     async def delete_stream(self, stream: int | str) -> None:
         await self.request("DELETE", _stream(stream))
+
+    async def listen_links(self, stream: int | str) -> ListenLinks:
+        """Where to listen, whole addresses; those of a private stream let anybody in until they expire."""
+        links = await self.get(f"{_stream(stream)}/listen", ListenLinks)
+        return ListenLinks(
+            progressive=self.absolute(links.progressive),
+            hls=self.absolute(links.hls),
+            socket=self.absolute(links.socket).replace("http", "ws", 1),
+            expires_at=links.expires_at,
+        )
 
     # On air --------------------------------------------------------------------------------------------
 

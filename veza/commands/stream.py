@@ -158,7 +158,7 @@ class Broadcast:
 
     async def run(self) -> None:
         line = self._line
-        self._tell_where()
+        await self._tell_where()
         async with single_error(), trio.open_nursery() as nursery:
             await nursery.start(self._until_told, nursery.cancel_scope)
             nursery.start_soon(self._count_listeners)
@@ -181,14 +181,15 @@ class Broadcast:
                 line.end()
             nursery.cancel_scope.cancel()
 
-    def _tell_where(self) -> None:
+    async def _tell_where(self) -> None:
         absolute = self._client.absolute
-        for label, path in (
-            ("page", f"/s/{self._slug}"),
-            ("listen", f"/live/{self._slug}"),
-            ("hls", f"/live/{self._slug}/index.m3u8"),
-        ):
-            print(f"{label:7} {absolute(path)}", flush=True)
+        listen = absolute(f"/live/{self._slug}")
+        hls = f"{listen}/index.m3u8"
+        if self._show.visibility == "private":
+            links = await self._client.listen_links(self._slug)  # these open it to whoever has them
+            listen, hls = links.progressive, links.hls
+        for label, address in (("page", absolute(f"/s/{self._slug}")), ("listen", listen), ("hls", hls)):
+            print(f"{label:7} {address}", flush=True)
 
     async def _bytes(self) -> AsyncIterator[bytes]:
         path = self._source.path

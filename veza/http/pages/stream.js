@@ -7,7 +7,8 @@ import { $, count, say, sentence } from "./dom.js";
 import { playHls } from "./hls.js";
 
 const slug = decodeURIComponent(location.pathname.split("/")[2]);
-const LOOK = 5000; // milliseconds between two looks at the stream
+const LOOK = 10_000; // milliseconds between two looks at the stream, more or less: not all pages at once …
+const WAITING = 3000; // … and where somebody waits for it to begin
 let stream;
 let media;
 let wanted = false; // somebody wants to hear it, whether it can be heard just now or not
@@ -144,7 +145,15 @@ async function look() {
   }
 }
 
-setInterval(() => document.hidden && !wanted ? null : look(), LOOK);
+async function keepLooking() {
+  for (;;) {
+    const pause = wanted && stream?.state !== "live" ? WAITING : LOOK * (0.75 + Math.random() / 2);
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    if (!document.hidden || wanted) await look();
+  }
+}
+
 window.addEventListener("veza:session", look);
 showState();
 look();
+keepLooking();
