@@ -7,13 +7,18 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import trio
 
+from tests.chat.conftest import SECRET
 from tests.cli.conftest import Server, Veza, serving
+from veza.app import open_server
 from veza.client import RoomMessage, VezaClient
+from veza.config import Settings
+from veza.db.pool import Database
 
 pytestmark = pytest.mark.usefixtures("nobody_hangs")
 
@@ -21,21 +26,31 @@ PASSWORD = "correct horse"
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
+@dataclass
+class Here:
+    """A server in this process: what is under test is the command, which is one of its own."""
+
+    url: str
+
+
 @pytest.fixture
-async def server(veza: Veza) -> AsyncIterator[Server]:
-    async with serving(veza) as started:
+async def server(db: Database, tmp_path: Path) -> AsyncIterator[Here]:
+    data = tmp_path / "data"
+    settings = Settings(port=0, data=data, jwt_secret=SECRET, secret_key=SECRET, argon2_memory_kib=64)
+    async with open_server(settings, db) as app:
+        server = Here(f"http://127.0.0.1:{app.port}")
         for name in ("ada", "bob"):
-            async with VezaClient(started.url) as client:
+            async with VezaClient(server.url) as client:
                 await client.register(name, f"{name}@example.org", PASSWORD)
-        yield started
+        yield server
 
 
-def as_(name: str, server: Server) -> dict[str, str]:
+def as_(name: str, server: Here | Server) -> dict[str, str]:
     return {"VEZA_SERVER": server.url, "VEZA_USER": name, "VEZA_PASSWORD": PASSWORD}
 
 
 @asynccontextmanager
-async def listening(server: Server, name: str) -> AsyncIterator[VezaClient]:
+async def listening(server: Here | Server, name: str) -> AsyncIterator[VezaClient]:
     async with VezaClient(server.url) as client:
         await client.login(name, PASSWORD)
         await client.join_room("general")
@@ -45,7 +60,7 @@ async def listening(server: Server, name: str) -> AsyncIterator[VezaClient]:
 # Pipes
 
 
-async def test_a_line_from_a_pipe_is_said(veza: Veza, server: Server) -> None:
+async def test_a_line_from_a_pipe_is_said(veza: Veza, server: Here) -> None:
     done = await veza("chat", "general", typed="hi\n", **as_("ada", server))
     assert done.code == 0, done
     assert re.search(r"^\d\d:\d\d ada: hi$", done.out, re.M), done
@@ -54,7 +69,7 @@ async def test_a_line_from_a_pipe_is_said(veza: Veza, server: Server) -> None:
         assert [message.content for message in (await bob.messages("general")).messages] == ["hi"]
 
 
-async def test_the_login_is_remembered_and_nobody_else_may_read_it(veza: Veza, server: Server) -> None:
+async def test_the_login_is_remembered_and_nobody_else_may_read_it(veza: Veza, server: Here) -> None:
     await veza("chat", typed="one\n", **as_("ada", server))
     saved = veza.home / ".config" / "veza" / "sessions.json"
     assert saved.stat().st_mode & 0o777 == 0o600
@@ -75,7 +90,7 @@ async def test_more_lines_than_the_server_takes_at_once_all_arrive_in_order(
         assert [message.content for message in said] == lines
 
 
-async def test_history_is_shown_on_joining_and_more_of_it_when_asked(veza: Veza, server: Server) -> None:
+async def test_history_is_shown_on_joining_and_more_of_it_when_asked(veza: Veza, server: Here) -> None:
     async with listening(server, "bob") as bob:
         for number in range(8):
             await bob.post_message("general", f"said {number}")
@@ -87,7 +102,7 @@ async def test_history_is_shown_on_joining_and_more_of_it_when_asked(veza: Veza,
     assert "ada: /slash" in done.out
 
 
-async def test_commands_for_people(veza: Veza, server: Server) -> None:
+async def test_commands_for_people(veza: Veza, server: Here) -> None:
     done = await veza(
         "chat", typed="/who\n/dm bob psst\n/dm nobody x\n/quit\nnever said\n", **as_("ada", server)
     )
@@ -99,7 +114,7 @@ async def test_commands_for_people(veza: Veza, server: Server) -> None:
     assert "bob: yes?" in private.out
 
 
-async def test_what_does_not_work_is_one_line(veza: Veza, server: Server) -> None:
+async def test_what_does_not_work_is_one_line(veza: Veza, server: Here) -> None:
     assert "not logged in" in (await veza("chat", typed="x\n", VEZA_SERVER=server.url)).complaint
     ada = as_("ada", server)
     assert "does not exist" in (await veza("chat", "nowhere", typed="x\n", **ada)).complaint
@@ -171,7 +186,7 @@ async def on_a_terminal(veza: Veza, *arguments: str, **settings: str) -> AsyncIt
         os.close(near)
 
 
-async def test_two_people_talk(veza: Veza, server: Server, tmp_path: Path) -> None:
+async def test_two_people_talk(veza: Veza, server: Here, tmp_path: Path) -> None:
     ada_home, bob_home = (str(tmp_path / name) for name in ("ada", "bob"))
     async with (
         on_a_terminal(veza, **as_("ada", server), HOME=ada_home) as ada,
@@ -197,7 +212,7 @@ async def test_two_people_talk(veza: Veza, server: Server, tmp_path: Path) -> No
         assert await ada.ended() == 0
 
 
-async def test_somebody_new_registers_on_the_terminal(veza: Veza, server: Server) -> None:
+async def test_somebody_new_registers_on_the_terminal(veza: Veza, server: Here) -> None:
     async with on_a_terminal(veza, VEZA_SERVER=server.url) as carol:
         await carol.shows(r"\(r\)egister")
         carol.type("r\n")
@@ -230,7 +245,7 @@ async def test_somebody_new_registers_on_the_terminal(veza: Veza, server: Server
         assert await carol.ended() == 0
 
 
-async def test_a_message_does_nothing_to_the_terminal_of_others(veza: Veza, server: Server) -> None:
+async def test_a_message_does_nothing_to_the_terminal_of_others(veza: Veza, server: Here) -> None:
     async with on_a_terminal(veza, **as_("ada", server)) as ada, listening(server, "bob") as bob:
         await ada.shows("#general> ")
         await bob.post_message("general", "one\ntwo \u202egnp.exe")
@@ -275,7 +290,7 @@ async def test_a_server_that_restarts_is_waited_for(veza: Veza) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-async def test_a_signal_ends_it_in_order(veza: Veza, server: Server, number: int) -> None:
+async def test_a_signal_ends_it_in_order(veza: Veza, server: Here, number: int) -> None:
     async with on_a_terminal(veza, **as_("ada", server)) as ada:
         await ada.shows("#general> ")
         ada.process.send_signal(number)
