@@ -29,12 +29,13 @@ from veza.http.refusal import Refused
 from veza.media.remux import Remux, open_remux
 from veza.media.rtmp import FLV_HEADER, Ended, Media, ProtocolError, Publish, RtmpSession
 from veza.security import stream_keys
+from veza.security.rates import neighbourhood
 
 INTRODUCTION: Final = 10.0
 """Seconds from the connection to the key."""
 CONNECTIONS_MOST: Final = 200
 CONNECTIONS_PER_ADDRESS: Final = 20
-_READ: Final = 64 * 1024
+_READ: Final = 16 * 1024  # bytes that are taken apart at once, before others have their turn
 Event = Publish | Media | Ended
 MountOf = Callable[[str, str], Awaitable[Mount]]
 _log = log.get("rtmp")
@@ -59,10 +60,11 @@ class RtmpDoor:
         async with trio.open_nursery() as nursery:
 
             def welcome(sock: socket.socket, client: str) -> None:
-                if len(self) >= CONNECTIONS_MOST or self._open.get(client, 0) >= CONNECTIONS_PER_ADDRESS:
+                address = neighbourhood(client)
+                if len(self) >= CONNECTIONS_MOST or self._open.get(address, 0) >= CONNECTIONS_PER_ADDRESS:
                     sock.close()
                     return
-                self._open[client] = self._open.get(client, 0) + 1
+                self._open[address] = self._open.get(address, 0) + 1
                 nursery.start_soon(self._connection, sock, client)
 
             for listener in listeners:
@@ -75,9 +77,10 @@ class RtmpDoor:
         except (ProtocolError, trio.BrokenResourceError, trio.TooSlowError, OSError) as error:
             _log.debug("a connection ended", reason=str(error) or type(error).__name__)
         finally:
-            self._open[client] -= 1
-            if not self._open[client]:
-                del self._open[client]
+            address = neighbourhood(client)
+            self._open[address] -= 1
+            if not self._open[address]:
+                del self._open[address]
 
     async def _mount(self, key: str, client: str) -> Mount:
         """The stream that this key opens. Raises Refused."""
@@ -137,7 +140,7 @@ class _Connection:
                 while (event := await self._next()) is not None and not isinstance(event, Ended):
                     if isinstance(event, Media):
                         await remux.send(event.tag)
-            except (trio.BrokenResourceError, ProtocolError) as error:
+            except (trio.BrokenResourceError, trio.TooSlowError, ProtocolError) as error:
                 _log.debug("a broadcast ended", reason=str(error) or type(error).__name__)
             await remux.finish()
 
@@ -150,13 +153,15 @@ class _Connection:
             if not data:
                 return None
             self._events.extend(self._session.feed(data))
-            await self._send()
+            with trio.fail_after(self._settings.stream_stall):  # who asks and does not listen is gone too
+                await self._send()
         return self._events.popleft()
 
     async def _refuse(self, reason: str) -> None:
         self._session.refuse(reason)
-        await self._send()
-        await self._line.send_eof()
+        with trio.fail_after(INTRODUCTION):
+            await self._send()
+            await self._line.send_eof()
 
     async def _send(self) -> None:
         data = self._session.take()

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from veza.media.rtmp import Ended, Media, ProtocolError, Publish, RtmpSession, amf
-from veza.media.rtmp.chunks import MESSAGE_MOST, UNFINISHED_MOST, ChunkReader, Message, written
+from veza.media.rtmp.chunks import (
+    MESSAGE_MOST,
+    SMALL,
+    UNFINISHED_MOST,
+    UNKNOWN_MOST,
+    ChunkReader,
+    Message,
+    written,
+)
 from veza.media.rtmp.session import Event
 
 AUDIO, VIDEO, DATA, COMMAND = 8, 9, 18, 20
@@ -141,6 +149,11 @@ def test_what_was_received_is_acknowledged() -> None:
         HANDSHAKE + written(COMMAND, b"\x02\x00\xff", number=3),
         HANDSHAKE + written(COMMAND, amf.encode(1.0, "connect"), number=3),
         HANDSHAKE + written(1, bytes(4), number=2),
+        HANDSHAKE + written(1, (1).to_bytes(4, "big"), number=2),  # a head for every byte
+        HANDSHAKE + command("connect", 1.0, *[None] * 1000),  # seconds of work, were they millions
+        HANDSHAKE + b"\x03" + bytes(3) + (SMALL + 1).to_bytes(3, "big") + bytes([COMMAND]) + bytes(4),
+        HANDSHAKE + b"\x03" + bytes(3) + (SMALL + 1).to_bytes(3, "big") + bytes([VIDEO]) + bytes(4),
+        HANDSHAKE + b"\x03" + bytes(6) + bytes([VIDEO]) + bytes(4) + b"\xc3" * UNKNOWN_MOST,
         HANDSHAKE + b"\x03\x00\x00\x00\xff\xff\xff\x14\x00\x00\x00\x00",
         opening() + command("publish", 6.0, None, "another"),
         opening(name="x" * 300),
@@ -166,8 +179,27 @@ def test_any_bytes_are_heard_or_refused(data: bytes, sizes: list[int]) -> None:
     assert len(session.take()) < 100_000
 
 
-def test_messages_under_way_are_bounded() -> None:
+def test_who_may_publish_sends_large_pictures_and_small_commands() -> None:
+    session = RtmpSession()
+    list(heard(session, [opening()]))
+    picture = bytes(SMALL + 1)
+    (event,) = session.feed(written(VIDEO, picture, number=6, stream=1))
+    assert isinstance(event, Media) and picture in event.tag
+    with pytest.raises(ProtocolError, match="longer"):
+        list(session.feed(written(COMMAND, picture, number=3)))
+
+
+def test_strangers_have_little_under_way() -> None:
     reader = ChunkReader()
+    head = bytes(3) + SMALL.to_bytes(3, "big") + bytes([VIDEO]) + bytes(4)
+    list(reader.feed(written(1, (SMALL - 1).to_bytes(4, "big"), number=2)))
+    with pytest.raises(ProtocolError, match="under way"):
+        for number in range(3, 7):
+            list(reader.feed(bytes([number]) + head + bytes(SMALL - 1)))
+
+
+def test_messages_under_way_are_bounded() -> None:
+    reader = ChunkReader(known=True)
     list(reader.feed(written(1, (MESSAGE_MOST).to_bytes(4, "big"), number=2)))
     head = bytes(3) + MESSAGE_MOST.to_bytes(3, "big") + bytes([VIDEO]) + bytes(4)
     list(reader.feed(written(1, (65_536).to_bytes(4, "big"), number=2)))
@@ -187,10 +219,10 @@ def test_messages_under_way_are_bounded() -> None:
     messages=st.lists(
         st.tuples(st.integers(3, 400), st.integers(0, 255), st.binary(max_size=900)), min_size=1, max_size=6
     ),
-    size=st.integers(1, 500),
+    size=st.integers(128, 500),
 )
 def test_what_was_cut_into_chunks_is_put_together(messages: list[tuple[int, int, bytes]], size: int) -> None:
-    reader = ChunkReader()
+    reader = ChunkReader(known=True)
     assert len(list(reader.feed(written(1, size.to_bytes(4, "big"), number=2)))) == 1
     for number, kind, body in messages:
         if kind in (1, 2) or not body:

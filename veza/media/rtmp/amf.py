@@ -8,6 +8,7 @@ from typing import Final
 Value = float | bool | str | None | dict[str, "Value"] | list["Value"]
 
 DEPTH: Final = 8
+VALUES_MOST: Final = 1000  # of one message, those within others too
 NUMBER, BOOLEAN, STRING, OBJECT, NULL, UNDEFINED, ARRAY, END, STRICT, DATE, LONG = (
     *(0, 1, 2, 3, 5, 6, 8, 9, 10, 11, 12),
 )
@@ -21,7 +22,7 @@ def decode(data: bytes) -> list[Value]:
     """All values, one after the other.
 
     Raises:
-        Malformed: what is there is of no known kind, is not all there, or goes too deep.
+        Malformed: what is there is of no known kind, is not all there, goes too deep, or is more than VALUES_MOST.
     """
     reader = _Reader(data)
     values: list[Value] = []
@@ -58,9 +59,13 @@ def _text(text: str) -> bytes:
 class _Reader:
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._count = 0
         self.at = 0
 
     def value(self, depth: int) -> Value:
+        self._count += 1
+        if self._count > VALUES_MOST:
+            raise Malformed("more values than anybody sends")
         if depth > DEPTH:
             raise Malformed("values within values within values")
         kind = self._bytes(1)[0]

@@ -9,8 +9,13 @@ MESSAGE_MOST: Final = 4 * 1024 * 1024
 """Bytes of a message: the largest key frame there is."""
 UNFINISHED_MOST: Final = 8 * 1024 * 1024
 """Bytes of all messages under way together."""
+SMALL: Final = 64 * 1024
+"""Bytes of a message that is no sound and no picture, and of all of them while nobody knows who speaks."""
+UNKNOWN_MOST: Final = 256
+"""Messages while nobody knows who speaks: programs need about ten."""
 STREAMS_MOST: Final = 64
-SET_CHUNK_SIZE, ABORT = 1, 2
+CHUNK_LEAST: Final = 128  # bytes; smaller ones are all heads, and cost more than they bring
+SET_CHUNK_SIZE, ABORT, AUDIO, VIDEO = 1, 2, 8, 9
 _EXTENDED: Final = 0xFF_FFFF
 
 
@@ -38,9 +43,16 @@ class _ChunkStream:
 
 
 class ChunkReader:
-    """Bytes in, messages out. Keeps one unfinished message a chunk stream, within bounds."""
+    """Bytes in, messages out. Keeps one unfinished message a chunk stream, within bounds.
 
-    def __init__(self) -> None:
+    Args:
+        known: is it known who speaks? Until then (`known` may be set later) the bounds are narrow.
+    """
+
+    def __init__(self, *, known: bool = False) -> None:
+        self.known = known
+        self._count = 0  # messages while it was not
+        self._under_way = 0  # bytes of all messages that have begun
         self._kept = bytearray()
         self._streams: dict[int, _ChunkStream] = {}
         self._size = 128
@@ -52,6 +64,10 @@ class ChunkReader:
         while (taken := self._chunk(at)) is not None:
             at, message = taken
             if message is not None:
+                if not self.known:
+                    self._count += 1
+                    if self._count > UNKNOWN_MOST:
+                        raise ProtocolError("more talk than it takes to say who one is")
                 self._obey(message)
                 yield message
         del self._kept[:at]
@@ -88,8 +104,9 @@ class ChunkReader:
             stamp = int.from_bytes(kept[at : at + 4], "big")
             at += 4
         length = int.from_bytes(head[3:6], "big") if form < 2 else stream.length
-        if length > MESSAGE_MOST:
-            raise ProtocolError("a message longer than any frame")
+        kind = head[6] if form < 2 else stream.type
+        if length > (MESSAGE_MOST if self.known and kind in (AUDIO, VIDEO) else SMALL):
+            raise ProtocolError("a message longer than any of its kind")
         if form < 3 and not begins:
             raise ProtocolError("a message that begins within another")
         part = min(self._size, length - len(stream.body))
@@ -98,7 +115,7 @@ class ChunkReader:
 
         self._streams[number] = stream
         if form < 2:
-            stream.length, stream.type = length, head[6]
+            stream.length, stream.type = length, kind
         if form == 0:
             stream.stream = int.from_bytes(head[7:11], "little")
             stream.time = stamp
@@ -108,23 +125,26 @@ class ChunkReader:
             stream.delta, stream.extended = stamp, extended
         stream.body += kept[at : at + part]
         at += part
+        self._under_way += part
         if len(stream.body) < length:
-            if sum(len(each.body) for each in self._streams.values()) > UNFINISHED_MOST:
+            if self._under_way > (UNFINISHED_MOST if self.known else 2 * SMALL):
                 raise ProtocolError("more messages under way than anybody needs")
             return at, None
         body = bytes(stream.body)
         stream.body.clear()
+        self._under_way -= len(body)
         return at, Message(stream.type, stream.stream, stream.time, body)
 
     def _obey(self, message: Message) -> None:
         if message.type == SET_CHUNK_SIZE and len(message.body) >= 4:
             size = int.from_bytes(message.body[:4], "big")
-            if not 1 <= size <= 0x7FFF_FFFF:
-                raise ProtocolError("chunks of no size")
+            if not CHUNK_LEAST <= size <= 0x7FFF_FFFF:
+                raise ProtocolError("chunks of a size that nobody sends")
             self._size = min(size, MESSAGE_MOST)  # a chunk never holds more than its message
         elif message.type == ABORT and len(message.body) >= 4:
             stream = self._streams.get(int.from_bytes(message.body[:4], "big"))
             if stream is not None:
+                self._under_way -= len(stream.body)
                 stream.body.clear()
 
 

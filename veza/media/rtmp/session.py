@@ -88,7 +88,7 @@ class RtmpSession:
 
     def accept(self) -> None:
         """It may publish."""
-        self._publishing = True
+        self._publishing = self._reader.known = True
         self._say(_USER_CONTROL, bytes(2) + _STREAM.to_bytes(4, "big"), number=2)  # the stream begins
         self._status("status", "NetStream.Publish.Start", "On air.")
 
