@@ -30,7 +30,10 @@ async def test_the_playlist_is_made_for_who_asks_and_plays(on_air: OnAir, inputs
         segment = next(line for line in text.splitlines() if line.endswith(".m4s"))
         reply = await air.ask(f"GET {stream.path}/{segment} HTTP/1.1")
         assert reply.status == 200
-        assert "immutable" in reply.headers["cache-control"]
+        assert (
+            reply.headers["cache-control"].startswith("public")
+            and "immutable" in reply.headers["cache-control"]
+        )
         assert b"moof" in reply.body[:200]
         state = air.state(stream)
         assert state is not None
@@ -61,7 +64,8 @@ async def test_the_playlist_of_a_private_stream_carries_its_signature_along(
             playlist = await air.ask(f"GET {signed}/index.m3u8 HTTP/1.1")
         assert playlist.status == 200, playlist
         segment = next(line for line in playlist.body.decode().splitlines() if line.endswith(".m4s"))
-        assert (await air.ask(f"GET {signed}/{segment} HTTP/1.1")).status == 200
+        reply = await air.ask(f"GET {signed}/{segment} HTTP/1.1")
+        assert reply.status == 200 and reply.headers["cache-control"].startswith("private")
         assert (await air.ask(f"GET {stream.path}/{segment} HTTP/1.1")).status == 404
         _, _, signature = signed.removeprefix("/live/").partition("/")[0].partition(".")
         forged = signed.replace(signature, signature[::-1])

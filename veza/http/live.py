@@ -187,7 +187,7 @@ class LiveRoom:
         mount = await self._access.listener(head, place)
         if place.file == PLAYLIST:
             await self._made(mount, head, visit)
-        return _resource(self._library, place)
+        return _resource(self._library, place, private=mount.visibility == "private")
 
     async def _made(self, mount: Mount, head: Head, visit: Visit) -> None:
         """Say that somebody watches, and wait for the playlist if it is being made only now."""
@@ -208,14 +208,16 @@ class LiveRoom:
         raise Refused(503, headers=[(b"retry-after", b"2")])
 
 
-def _resource(library: Library, place: Place) -> Resource:
+def _resource(library: Library, place: Place, *, private: bool) -> Resource:
     assert place.file is not None
     playlist = place.file.endswith(".m3u8")
+    # A shared cache asks nobody for a token, nor whether a signature is good still.
+    whose = "private" if private else "public"
     return Resource(
         content_type="application/vnd.apple.mpegurl" if playlist else "video/mp4",
         path=library.stream(place.slug) / place.file,
         # A segment never changes; the playlist is another one every other second.
-        cache="no-cache, no-store" if playlist else "public, max-age=3600, immutable",
+        cache="no-cache, no-store" if playlist else f"{whose}, max-age=3600, immutable",
         headers=_EXPOSED,
     )
 
