@@ -20,12 +20,17 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import hypothesis
 import pytest
 import trio
 
 from veza.db.embedded import EmbeddedPostgres
 from veza.db.migrate import load_migrations, migrate_connection, schema_path
 from veza.db.pool import Database, open_database
+
+# No example is wrong for being slow: others may need the machine.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.load_profile("here")
 
 # All that makes a database another one but the rows of its tables: what is in its catalog, what the planner was told of
 # it. The same in two databases made from one template, whose catalogs are copies.

@@ -43,9 +43,9 @@ from veza.http.api.metrics import Metrics
 from veza.http.api.services import Services, assemble
 from veza.http.cors import Cors
 from veza.http.endpoint import Endpoints
-from veza.http.files import Files
 from veza.http.live_house import LiveHouse, hls_maker
 from veza.http.media import MediaRooms, MediaRoutes
+from veza.http.sending import Sender
 from veza.http.sockets.admin import AdminSockets
 from veza.http.sockets.chat import ChatSockets
 from veza.http.tracks_shelf import TracksShelf
@@ -200,19 +200,19 @@ async def open_server(
         if settings.rtmp_port:
             nursery.start_soon(live.rtmp.serve, await _listen(settings.host, settings.rtmp_port, "RTMP_PORT"))
         rest = create_asgi(services)
-        files = Files()
-        nursery.start_soon(files.sweep)
+        sender = Sender()
+        nursery.start_soon(sender.files.sweep)
         shelf = TracksShelf(services.library, db, services.signer)
-        tracks = MediaRoutes(settings, [shelf], cors=Cors(services.origins), files=files)
-        services.metrics.gauge("veza_media_files_open", "Files open to be sent", lambda: files.count)
-        services.metrics.counter("veza_media_bytes_sent", "Bytes of files sent", lambda: files.sent)
+        tracks = MediaRoutes(settings, [shelf], cors=Cors(services.origins), sender=sender)
+        services.metrics.gauge("veza_media_files_open", "Files open to be sent", lambda: sender.files.count)
+        services.metrics.counter("veza_media_bytes_sent", "Bytes of files sent", lambda: sender.sent)
         opened: door.Door = await nursery.start(
             partial(
                 door.serve,
                 settings,
                 asgi_app=rest,
                 sockets=Endpoints({"/ws/chat": chat, "/ws": chat, "/ws/admin": watch}, live.sockets.find),
-                media=MediaRooms(tracks, live.room, MediaRoutes(settings, [pages.shelf()], files=files)),
+                media=MediaRooms(tracks, live.room, MediaRoutes(settings, [pages.shelf()], sender=sender)),
                 body_limit=lambda head: None if rest.streams(head) else settings.body_limit,
                 listeners=listeners,
             )

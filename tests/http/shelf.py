@@ -16,8 +16,8 @@ from veza.db.errors import Unavailable
 from veza.db.media_files import MediaFile, by_names
 from veza.db.pool import Database
 from veza.http.cors import Cors
-from veza.http.files import Files
 from veza.http.media import MediaRoutes
+from veza.http.sending import Sender
 from veza.http.tracks_shelf import TracksShelf
 from veza.media.library import Library
 from veza.security.origins import Origins
@@ -27,7 +27,7 @@ KEY = "0123456789abcdef0123456789abcdef"
 EXPIRES = 1893456000
 NOW = EXPIRES - 1000.0
 SONG = os.urandom(300_000)
-MASTER = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\naac_128/index.m3u8\n"
+MASTER = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\naac128/index.m3u8\n"
 
 
 class Tracks:
@@ -55,17 +55,18 @@ class Shop:
         self.tracks = Tracks()
         self.library = Library(data)
         self.library.prepare()
-        self.files = Files()
+        self.sender = Sender()
+        self.files = self.sender.files
         self.signer = Signer(KEY)
         self.house: House
         self.add("plouf", "mp3", "audio/mpeg", SONG, filename="Plouf! (été).mp3", has_hls=True)
         self.add("fresh", "ogg", "application/ogg", SONG[:1000])
         tree = self.library.hls("plouf")
-        (tree / "aac_128").mkdir(parents=True)
+        (tree / "aac128").mkdir(parents=True)
         (tree / "master.m3u8").write_bytes(MASTER)
-        (tree / "aac_128" / "index.m3u8").write_text("#EXTM3U\n")
-        (tree / "aac_128" / "init.mp4").write_bytes(SONG[:700])
-        (tree / "aac_128" / "seg00000.m4s").write_bytes(SONG[:9000])
+        (tree / "aac128" / "index.m3u8").write_text("#EXTM3U\n")
+        (tree / "aac128" / "init.mp4").write_bytes(SONG[:700])
+        (tree / "aac128" / "0.m4s").write_bytes(SONG[:9000])
 
     def add(
         self,
@@ -92,7 +93,7 @@ class Shop:
     def media(self, settings: Settings) -> MediaRoutes:
         shelf = TracksShelf(self.library, cast(Database, self.tracks), self.signer, clock=lambda: self.now)
         cors = Cors(Origins(settings.allowed_origins, settings.public_url))
-        return MediaRoutes(settings, [shelf], cors=cors, files=self.files)
+        return MediaRoutes(settings, [shelf], cors=cors, sender=self.sender)
 
 
 @contextlib.asynccontextmanager

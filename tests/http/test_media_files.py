@@ -14,8 +14,9 @@ import trio
 from tests.http.house import Client, empty, get, settings, until
 from tests.http.shelf import SONG, Shop, open_shop
 from veza.http import files
-from veza.http.files import Files, Pace
+from veza.http.files import Files
 from veza.http.refusal import Refused
+from veza.http.sending import Pace
 
 BIG = random.Random(3).randbytes(8_000_000)  # more than a socket's buffers take
 
@@ -246,6 +247,7 @@ def test_one_file_is_opened_once_and_closed_by_its_last_reader(tmp_path: Path) -
 
 def test_a_path_that_names_another_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "FRESH", -1.0)
+    monkeypatch.setattr(files, "SURE", -1.0)
     path = tmp_path / "a"
     path.write_bytes(b"old")
     held = Files()
@@ -265,6 +267,31 @@ def test_a_path_that_names_another_file_is_noticed(tmp_path: Path, monkeypatch: 
     assert refused.value.status == 404
     held.give(new)
     assert held.count == 0
+
+
+async def test_who_asks_again_finds_the_file_open(
+    shop: Shop, big: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a moment, and never longer than there is such a file."""
+    monkeypatch.setattr(files, "SURE", -1.0)
+    client = await shop.house.connect()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shop.files.sweep)
+        for at in range(3):
+            assert (await client.ask(get(shop.url("big"), f"Range: bytes={at}-{at}"))).body == BIG[
+                at : at + 1
+            ]
+            assert shop.files.count == 1
+        os.unlink(big)
+        assert (await client.ask(get(shop.url("big"), "Range: bytes=0-0"))).status == 404
+        assert shop.files.count == 0
+        assert (await client.ask(get(shop.url()))).body == SONG
+        assert shop.files.count == 1
+        await until(lambda: shop.files.count == 0)
+        await client.ask(get(shop.url()))
+        nursery.cancel_scope.cancel()
+    assert shop.files.count == 0
+    await client.aclose()
 
 
 def test_without_a_descriptor_left_it_is_busy_not_missing(

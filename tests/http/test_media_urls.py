@@ -53,13 +53,13 @@ async def test_the_address_of_the_design_opens_the_file(shop: Shop, client: Clie
 async def test_the_tree_carries_its_signature(shop: Shop, client: Client) -> None:
     for file, kind, data in [
         ("master.m3u8", "application/vnd.apple.mpegurl", MASTER),
-        ("aac_128/index.m3u8", "application/vnd.apple.mpegurl", b"#EXTM3U\n"),
-        ("aac_128/init.mp4", "video/mp4", SONG[:700]),
-        ("aac_128/seg00000.m4s", "video/iso.segment", SONG[:9000]),
+        ("aac128/index.m3u8", "application/vnd.apple.mpegurl", b"#EXTM3U\n"),
+        ("aac128/init.mp4", "video/mp4", SONG[:700]),
+        ("aac128/0.m4s", "video/iso.segment", SONG[:9000]),
     ]:
         answer = await client.ask(get(shop.tree(file)))
         assert (answer.status, answer["content-type"], answer.body) == (200, kind, data)
-    part = await client.ask(get(shop.tree("aac_128/init.mp4"), "Range: bytes=-10"))
+    part = await client.ask(get(shop.tree("aac128/init.mp4"), "Range: bytes=-10"))
     assert (part.status, part.body) == (206, SONG[690:700])
     assert (await client.ask(get(shop.tree(name="fresh")))).status == 404, "it has no renditions yet"
 
@@ -90,11 +90,11 @@ NOTHING: Final = (  # address, status, code; {e} stands for a time, {v} and {h} 
     ("/hls/{e}{h}/plouf/master.m3u8", 400, "SIGNATURE_MISSING"),
     ("/hls/{e}.{h}0/plouf/master.m3u8", 403, "SIGNATURE_INVALID"),
     ("/hls/{e}.{h}/fresh/master.m3u8", 403, "SIGNATURE_INVALID"),
-    ("/hls/{e}.{h}/plouf/aac_128/seg00001.m4s", 404, "NOT_FOUND"),
-    ("/hls/{e}.{h}/plouf/aac_256/index.m3u8", 404, "NOT_FOUND"),
+    ("/hls/{e}.{h}/plouf/aac128/1.m4s", 404, "NOT_FOUND"),
+    ("/hls/{e}.{h}/plouf/aac256/index.m3u8", 404, "NOT_FOUND"),
     ("/hls/{e}.{h}/plouf/original.mp3", 404, "NOT_FOUND"),
-    ("/hls/{e}.{h}/plouf/aac_128/seg00000.m4s/", 404, "NOT_FOUND"),
-    ("/hls/{e}.{h}/plouf/aac_128/../master.m3u8", 404, "NOT_FOUND"),
+    ("/hls/{e}.{h}/plouf/aac128/0.m4s/", 404, "NOT_FOUND"),
+    ("/hls/{e}.{h}/plouf/aac128/../master.m3u8", 404, "NOT_FOUND"),
     ("/hls/{e}.{h}/plouf/%2e%2e/index.m3u8", 404, "NOT_FOUND"),
     ("/hls/{e}.{h}/plouf/..%2foriginal.mp3", 404, "NOT_FOUND"),
     ("/hls/{e}.{h}/plouf", 404, "NOT_FOUND"),
@@ -302,10 +302,10 @@ async def test_what_is_no_media_is_never_shown_as_something_else(shop: Shop, cli
 
 
 async def test_a_deleted_track_is_gone(shop: Shop, client: Client) -> None:
-    for path in (shop.url(), shop.tree(), shop.tree("aac_128/init.mp4")):
+    for path in (shop.url(), shop.tree(), shop.tree("aac128/init.mp4")):
         assert (await client.ask(get(path))).status == 200
     shop.library.remove_track("plouf")
-    for path in (shop.url(), shop.tree(), shop.tree("aac_128/init.mp4")):
+    for path in (shop.url(), shop.tree(), shop.tree("aac128/init.mp4")):
         assert (await client.ask(get(path))).status == 404, "at once, whatever is remembered"
 
 
@@ -354,14 +354,14 @@ async def test_what_is_remembered_is_bounded(
 
 
 @pytest.mark.parametrize(
-    "link", ["plouf/original.mp3", "plouf", "plouf/hls", "plouf/hls/aac_128", "plouf/hls/master.m3u8"]
+    "link", ["plouf/original.mp3", "plouf", "plouf/hls", "plouf/hls/aac128", "plouf/hls/master.m3u8"]
 )
 async def test_links_lead_nowhere(shop: Shop, client: Client, tmp_path: Path, link: str) -> None:
     path = shop.library.tracks / link
     elsewhere = tmp_path / "elsewhere"
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
-    asked = {"plouf/original.mp3": shop.url(), "plouf/hls/aac_128": shop.tree("aac_128/init.mp4")}
+    asked = {"plouf/original.mp3": shop.url(), "plouf/hls/aac128": shop.tree("aac128/init.mp4")}
     answer = await client.ask(get(asked.get(link, shop.tree())))
     assert answer.status == 404
     if link == "plouf":

@@ -150,14 +150,21 @@ class Door:
                 listener.close()
 
     async def _sweep(self) -> None:
-        """Close the connections that have been idle for too long."""
-        patience = min(self._settings.head_timeout, self._settings.keep_alive_timeout)
+        """See to the connections that have been idle, or not been read, for too long."""
+        settings = self._settings
+        patience = min(
+            settings.head_timeout,
+            settings.keep_alive_timeout,
+            settings.send_timeout,
+            settings.shutdown_send_timeout,
+        )
         while True:
             await trio.sleep(min(1.0, patience / 8))
             now = trio.current_time()
-            for wire in [wire for wire in self._wires if wire.idle_until <= now]:
-                if not wire.line.waiting():  # else its request came in time, and is late only because we are
-                    wire.line.close()
+            for at, wire in enumerate(list(self._wires)):
+                wire.watch_over(now)
+                if at % 1000 == 999:
+                    await trio.lowlevel.checkpoint()
 
     def _welcome(self, sock: socket.socket, peer: str) -> None:
         line = Line(sock)
@@ -183,7 +190,8 @@ class Door:
     async def _part(self, line: Line, refused: Refused) -> None:
         try:
             wire = Wire(line, self._settings)
-            await self._refuse(wire, None, refused, request_id(None), close=True)
+            with trio.move_on_after(self._settings.shutdown_send_timeout):
+                await self._refuse(wire, None, refused, request_id(None), close=True)
         except Disconnected:
             pass
         finally:

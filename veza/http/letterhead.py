@@ -90,13 +90,12 @@ class Letterhead:
         last = (
             b"connection: close\r\n" if close else b"connection: keep-alive\r\n" if version == "1.0" else b""
         )
-        return b"%b%bdate: %b\r\nserver: veza\r\nx-request-id: %b\r\n%b\r\n" % (
-            _START.get(status) or b"HTTP/1.1 %d \r\n" % status,
-            lines,
-            self._now(),
-            request_id.encode(),
-            last,
-        )
+        return b"%bx-request-id: %b\r\n%b\r\n" % (self.above(status, lines), request_id.encode(), last)
+
+    def above(self, status: int, lines: bytes) -> bytes:
+        """The head as far as it is the same for every answer of a second; its request id and its end are missing."""
+        start = _START.get(status) or b"HTTP/1.1 %d \r\n" % status
+        return b"%b%bdate: %b\r\nserver: veza\r\n" % (start, lines, self._now())
 
     def refusal(
         self, refused: Refused, head: Head | None, request_id: str, *, close: bool

@@ -1,119 +1,28 @@
 """The room of files: which bytes of which file an answer holds, and what its head says of them.
 
-How bytes travel is `files.py`'s business, which of them are asked for `ranges.py`'s. What a shelf offers is known by
-name before anybody asks: no name from a request ever becomes a path.
+Where files are is the shelves' business, which bytes are asked for that of `ranges.py`, how they travel that of
+`files.py`.
 """
 
-import mimetypes
-import os
-import stat
 import time
 import zlib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Final, Protocol
-from urllib.parse import quote
-
-import msgspec
+from collections.abc import Iterable
 
 from veza.config import Settings
 from veza.http.asgi import Visit
 from veza.http.cors import VARY, Cors
 from veza.http.door import Media
-from veza.http.files import Files
+from veza.http.files import File
 from veza.http.head import Head
-from veza.http.letterhead import Letterhead
-from veza.http.ranges import Selection, http_date, select
+from veza.http.letterhead import Letterhead, request_id
+from veza.http.ranges import Selection, between, http_date, select
 from veza.http.refusal import Refused
+from veza.http.sending import Sender
+from veza.http.sequel import sequel_of
+from veza.http.shelves import Pages, Resource, Shelf, content_type, folder
 from veza.http.wire import Wire
 
-# Better known here than on the machine we happen to run on.
-_TYPES: Final = {
-    ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".ico": "image/x-icon",
-    ".js": "text/javascript; charset=utf-8",
-    ".json": "application/json",
-    ".m3u8": "application/vnd.apple.mpegurl",
-    ".m4s": "video/iso.segment",
-    ".map": "application/json",
-    ".mjs": "text/javascript; charset=utf-8",
-    ".mp3": "audio/mpeg",
-    ".mp4": "video/mp4",
-    ".svg": "image/svg+xml",
-    ".txt": "text/plain; charset=utf-8",
-    ".wasm": "application/wasm",
-    ".webmanifest": "application/manifest+json",
-    ".webp": "image/webp",
-    ".woff2": "font/woff2",
-}
-
-
-class Resource(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that can be sent: a file, or a few bytes held in memory."""
-
-    content_type: str
-    path: Path | None = None  # opened at the request, without following a symbolic link in its last part
-    data: bytes = b""  # instead of a path
-    cache: str = "no-cache"  # Cache-Control; `no-cache` still lets a client ask with If-None-Match
-    until: float = (
-        0  # seconds since 1970; if given, what is sent may be kept until then, and `cache` says no age
-    )
-    etag: bytes = b""  # strong, with quotes; made from the file's time and size if empty
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
-class Shelf(Protocol):
-    """Where resources are found. Tracks and their signed addresses are another kind of it."""
-
-    def claims(self, path: str) -> bool:
-        """Are addresses like this one (percent-encoded, without query) ours? Must be quick."""
-        ...
-
-    async def find(self, head: Head, visit: Visit) -> Resource:
-        """What to send. Raises Refused: 401, 403, 404 …"""
-        ...
-
-
-class Pages:
-    """A shelf of resources with fixed addresses."""
-
-    def __init__(self, resources: Mapping[str, Resource]) -> None:
-        self._resources = dict(resources)
-
-    def claims(self, path: str) -> bool:
-        return path in self._resources
-
-    async def find(self, head: Head, visit: Visit) -> Resource:
-        return self._resources[head.path]
-
-
-def folder(prefix: str, directory: Path, *, index: str | None = None, cache: str = "no-cache") -> Pages:
-    """A shelf of all regular files below a directory, as it is now; hidden files and symbolic links are left out.
-
-    Args:
-        prefix: where they are found, such as `/docs/`.
-        index: the file that also answers at the prefix itself.
-    """
-    found: dict[str, Resource] = {}
-    for place, folders, names in os.walk(directory, followlinks=False):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            path = Path(place, name)
-            if name.startswith(".") or not stat.S_ISREG(path.lstat().st_mode):
-                continue
-            relative = path.relative_to(directory).as_posix()
-            resource = Resource(content_type=content_type(name), path=path, cache=cache)
-            found[prefix + quote(relative)] = resource
-            if relative == index:
-                found[prefix] = resource
-    return Pages(found)
-
-
-def content_type(name: str) -> str:
-    """The media type of a file, by its extension."""
-    known = _TYPES.get(os.path.splitext(name)[1].lower())
-    return known or mimetypes.guess_type(name)[0] or "application/octet-stream"
+__all__ = ["MediaRooms", "MediaRoutes", "Pages", "Resource", "Shelf", "content_type", "folder"]
 
 
 class MediaRoutes:
@@ -121,7 +30,7 @@ class MediaRoutes:
 
     Args:
         cors: lets pages of other sites read what is here; without it they cannot.
-        files: shared with other rooms, so that all of them together keep the pace.
+        sender: shared with other rooms, so that all of them together keep the pace.
     """
 
     def __init__(
@@ -130,12 +39,13 @@ class MediaRoutes:
         shelves: Iterable[Shelf],
         *,
         cors: Cors | None = None,
-        files: Files | None = None,
+        sender: Sender | None = None,
     ) -> None:
         self._letterhead = Letterhead(settings)
         self._shelves = tuple(shelves)
         self._cors = cors
-        self._files = files or Files()
+        self._sender = sender or Sender()
+        self._files = self._sender.files
         self._allow = b"GET, HEAD" if cors is None else b"GET, HEAD, OPTIONS"
 
     def claims(self, head: Head) -> bool:
@@ -170,23 +80,17 @@ class MediaRoutes:
         close = not head.keep_alive or wire.owed or wire.closing
         if resource.path is None:
             size = len(resource.data)
-            etag = resource.etag or b'"%x-%x"' % (zlib.crc32(resource.data), size)
-            part = _select(head, size, etag, 0)
-            lines = self._lines(resource, part.status, etag, 0)
-            start = self._start(head, visit, resource, part, size, lines + allowed, close)
+            part = _select(head, resource, None, size)
+            lines = self._lines(resource, None, part.status) + allowed
+            start = self._start(head, visit, part, size, lines, close=close)
             body = b"" if head.method == "HEAD" else resource.data[part.start : part.stop]
             await wire.send(start, body)
             return not close
         file = self._files.take(resource.path)
         try:
-            modified = file.modified_ns // 1_000_000_000
-            etag = resource.etag or b'"%x-%x"' % (file.modified_ns, file.size)
-            part = _select(head, file.size, etag, modified)
-            kind = part.status == 304, resource.content_type, resource.cache, resource.etag, resource.headers
-            lines = file.lines.get(kind, b"")
-            if not lines:
-                lines = file.lines[kind] = self._lines(resource, part.status, etag, modified)
-            start = self._start(head, visit, resource, part, file.size, lines + allowed, close)
+            part = _select(head, resource, file, file.size)
+            lines = self._lines(resource, file, part.status) + allowed
+            start = self._start(head, visit, part, file.size, lines, close=close)
             empty = head.method == "HEAD" or part.start == part.stop
         except BaseException:
             self._files.give(file)
@@ -194,9 +98,70 @@ class MediaRoutes:
         if empty:
             self._files.give(file)
             await wire.send(start)
-        else:
-            await self._files.send(wire, start, file, part.start, part.stop)
+            return not close
+        await self._sender.send(wire, start, file, part.start, part.stop)
+        if part.status == 206 and not close:
+            await self._sequels(wire, head, shelf, visit, allowed)
         return not close
+
+    async def _sequels(self, wire: Wire, head: Head, shelf: Shelf, visit: Visit, allowed: bytes) -> None:
+        """Answer further ranges of the same file for as long as they are asked for in the same words.
+
+        Everything that may have changed is asked again: the shelf, the file, the time. What would not be answered by
+        a range, and what is asked otherwise, is left to be read as ever.
+        """
+        sequel = sequel_of(wire.last)
+        if sequel is None or head.version != "1.1":
+            return
+        sender, files, pace = self._sender, self._files, self._sender.pace
+        named = visit.request_id.encode() if head.get(b"x-request-id") is not None else None
+        known: tuple[Resource, object, int] | None = None  # what `above` was made of
+        above = b""
+        while True:
+            wire.line.expect()
+            wanted = sequel.range(await wire.peek())
+            if wanted is None or wire.closing:
+                return
+            if pace.spent:
+                await pace.turn()
+            began = time.perf_counter()
+            try:
+                resource = await shelf.find(head, visit)
+                if resource.path is None:
+                    return
+                file = files.take(resource.path)
+            except Refused:
+                return
+            try:
+                part = between(*wanted, file.size)
+                if part.status != 206:
+                    files.give(file)
+                    return
+                wire.take_ahead()
+                now = resource, file.lines, int(time.time())
+                if now != known:
+                    known = now
+                    above = self._letterhead.above(206, self._lines(resource, file, 206) + allowed)
+                start = (
+                    b"%bcontent-range: bytes %d-%d/%d\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n"
+                    % (
+                        above,
+                        part.start,
+                        part.stop - 1,
+                        file.size,
+                        part.stop - part.start,
+                        named or request_id(None).encode(),
+                    )
+                )
+                taken = sender.begin(wire, start, file, part.start, part.stop)
+            except BaseException:
+                files.give(file)
+                raise
+            pace.took(time.perf_counter() - began)
+            if taken == len(start) + part.stop - part.start:
+                files.give(file)
+            else:
+                await sender.send(wire, start, file, part.start, part.stop, taken)
 
     async def _preflight(self, wire: Wire, head: Head, visit: Visit, cors: Cors) -> bool:
         close = not head.keep_alive or wire.owed or wire.closing
@@ -211,10 +176,22 @@ class MediaRoutes:
                 return shelf
         return None
 
-    def _lines(self, resource: Resource, status: int, etag: bytes, modified: int) -> bytes:
-        """What every answer of this kind says of a resource."""
-        headers = [(b"etag", etag), (b"accept-ranges", b"bytes")]
-        if modified:
+    def _lines(self, resource: Resource, file: File | None, status: int) -> bytes:
+        """What every answer about a resource says until the second is over. Most of it is made once a file."""
+        kind = status == 304, resource.content_type, resource.cache, resource.etag, resource.headers
+        lines = file.lines.get(kind, b"") if file is not None else b""
+        if not lines:
+            lines = self._letterhead.lines(self._headers(resource, file, status))
+            if file is not None:
+                file.lines[kind] = lines
+        if resource.until:
+            age = max(0, resource.until - time.time())
+            lines += b"cache-control: %b, max-age=%d\r\n" % (resource.cache.encode(), age)
+        return lines
+
+    def _headers(self, resource: Resource, file: File | None, status: int) -> list[tuple[bytes, bytes]]:
+        headers = [(b"etag", _etag(resource, file)), (b"accept-ranges", b"bytes")]
+        if modified := _modified(file):
             headers.append((b"last-modified", http_date(modified)))
         if not resource.until:
             headers.append((b"cache-control", resource.cache.encode()))
@@ -223,24 +200,12 @@ class MediaRoutes:
         if self._cors is not None:
             headers.append(VARY)
         headers.extend(resource.headers)
-        return self._letterhead.lines(headers)
+        return headers
 
     def _start(
-        self,
-        head: Head,
-        visit: Visit,
-        resource: Resource,
-        part: Selection,
-        size: int,
-        lines: bytes,
-        close: bool,
+        self, head: Head, visit: Visit, part: Selection, size: int, lines: bytes, *, close: bool
     ) -> bytes:
         """The head of one answer: those lines, and what is this one's alone."""
-        if resource.until:
-            lines += b"cache-control: %b, max-age=%d\r\n" % (
-                resource.cache.encode(),
-                max(0, resource.until - time.time()),
-            )
         if part.status == 206:
             lines += b"content-range: bytes %d-%d/%d\r\n" % (part.start, part.stop - 1, size)
         if part.status != 304:
@@ -267,9 +232,22 @@ class MediaRooms:
         raise Refused(404)
 
 
-def _select(head: Head, size: int, etag: bytes, modified: int) -> Selection:
+def _etag(resource: Resource, file: File | None) -> bytes:
+    """A strong one: a file is written once and renamed when it is whole."""
+    if resource.etag:
+        return resource.etag
+    if file is None:
+        return b'"%x-%x"' % (zlib.crc32(resource.data), len(resource.data))
+    return b'"%x-%x"' % (file.modified_ns, file.size)
+
+
+def _modified(file: File | None) -> int:
+    return 0 if file is None else file.modified_ns // 1_000_000_000
+
+
+def _select(head: Head, resource: Resource, file: File | None, size: int) -> Selection:
     """Which part is sent. Raises Refused: 412, 416."""
-    part = select(head, size=size, etag=etag, modified=modified)
+    part = select(head, size=size, etag=_etag(resource, file), modified=_modified(file))
     if part.status == 416:
         raise Refused(416, headers=[(b"content-range", b"bytes */%d" % size), (b"accept-ranges", b"bytes")])
     if part.status == 412:

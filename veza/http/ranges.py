@@ -15,6 +15,7 @@ import msgspec
 
 from veza.http.head import Head
 
+_PLAIN: Final = re.compile(rb"bytes=(\d{1,18})-(\d{0,18})")  # what nearly everybody asks
 _RANGE: Final = re.compile(rb"(\d*)-(\d*)")
 _UNIT: Final = re.compile(rb"[bB][yY][tT][eE][sS]=(.*)")
 _DIGITS: Final = 18  # of a position; longer ones lie beyond every file
@@ -93,6 +94,9 @@ def select(head: Head, *, size: int, etag: bytes, modified: int) -> Selection:
 
 def _part(wanted: bytes, size: int) -> Selection:
     """The one range that is asked for, or all of the file."""
+    plain = _PLAIN.fullmatch(wanted)
+    if plain is not None:
+        return between(int(plain[1]), int(plain[2]) if plain[2] else None, size)
     whole = Selection(200, 0, size)
     ranges = _UNIT.fullmatch(wanted)
     if ranges is None:
@@ -110,10 +114,15 @@ def _part(wanted: bytes, size: int) -> Selection:
             return Selection(416, 0, 0)
         # The last bytes of nothing are satisfiable, but Content-Range has no word for them.
         return Selection(206, max(0, size - length), size) if size else whole
-    start = _position(found[1])
-    last = _position(found[2]) if found[2] else _BEYOND
+    return between(_position(found[1]), _position(found[2]) if found[2] else None, size)
+
+
+def between(start: int, last: int | None, size: int) -> Selection:
+    """From one position to another, both included; None is to the end."""
+    if last is None:
+        last = _BEYOND
     if last < start:
-        return whole
+        return Selection(200, 0, size)
     if start >= size:
         return Selection(416, 0, 0)
     return Selection(206, start, min(size, last + 1))

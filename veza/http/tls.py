@@ -104,9 +104,6 @@ class TlsLine(Line):
         self._try_flush()
         return taken
 
-    def write_more(self, data: bytes) -> int:
-        return self.write(data)
-
     def finish(self) -> None:
         if not self.closed:
             try:

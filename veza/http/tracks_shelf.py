@@ -1,7 +1,7 @@
 """The shelf of tracks: signed addresses that open a track's own file, or the tree of its renditions.
 
     /stream/{name}[.ext]?expires={unix}&sig={hex}[&download=1]
-    /hls/{expires}.{sig}/{name}/master.m3u8, …/{rendition}/index.m3u8, init.mp4, seg00000.m4s
+    /hls/{expires}.{sig}/{name}/master.m3u8, …/{rendition}/index.m3u8, init.mp4, 0.m4s
 
 Asked in this order: is it a name, are there parameters (400), is the signature true and good now (403), is there such
 a track (404). Paths are made of what the database says and of words this file knows, never of a request's. A signed
@@ -43,7 +43,7 @@ NAMES: Final = 4096  # tracks that were found lately
 _STREAM: Final = re.compile(r"/stream/(?P<name>[A-Za-z0-9_-]{1,64})(?:\.[A-Za-z0-9]{1,16})?")
 _HLS: Final = re.compile(
     r"/hls/(?:(?P<signed>[^/]*)/)?(?P<name>[A-Za-z0-9_-]{1,64})/(?P<file>master\.m3u8|"
-    r"(?P<rendition>[a-z0-9_]{1,32})/(?:index\.m3u8|init\.mp4|seg[a-z0-9_]{0,16}\.m4s))"
+    r"(?P<rendition>[a-z0-9_]{1,32})/(?:index\.m3u8|init\.mp4|[a-z0-9_]{1,32}\.m4s))"
 )
 _PLAYABLE: Final = re.compile(r"(?:audio|video)/[A-Za-z0-9.+-]{1,80}|application/ogg")
 _UNSIGNED: Final = "This address lacks its signature."

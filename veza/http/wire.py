@@ -35,20 +35,24 @@ class Wire:
         here: our own end's address and port.
         idle_until: when to close it, while it waits for the first byte of a request. The door sees to it, with one
             clock for all: a deadline of its own for every request would cost more than reading its head.
+        last: the head that was read last, as it came.
         owed: of the current request's body some has not been read: what comes next is no head.
         closing: the next answer is the last on this connection.
     """
 
     __slots__ = (
         "_ahead",
+        "_behind",
+        "_deadline",
         "_heading",
         "_sent",
         "_settings",
         "_stall",
-        "_stalled",
+        "_waits",
         "closing",
         "here",
         "idle_until",
+        "last",
         "line",
         "owed",
     )
@@ -57,6 +61,7 @@ class Wire:
         self.line = line
         self.here = line.here()
         self.idle_until = inf
+        self.last = b""
         self.owed = False
         self.closing = False
         self._settings = settings
@@ -64,7 +69,9 @@ class Wire:
         self._heading: trio.CancelScope | None = None  # of a head or a TLS handshake under way
         self._sent = 0
         self._stall = settings.send_timeout
-        self._stalled: trio.CancelScope | None = None
+        self._waits = False  # for the client to take more
+        self._behind: int | None = None  # what it had not taken when `watch_over` looked first
+        self._deadline = inf
 
     # Reading
 
@@ -121,8 +128,24 @@ class Wire:
             raise Refused(431 if self._ahead.find(b"\r\n") < heads.TARGET_LIMIT else 414)
         raw, self._ahead = self._ahead[: end + 4], self._ahead[end + 4 :]
         head = heads.parse(raw)
+        self.last = raw
         self.owed = head.has_body
         return head
+
+    async def peek(self) -> bytes:
+        """What has come of the next request: waits for its first bytes and leaves them to `read_head`.
+
+        Returns:
+            nothing when there will be no further request.
+
+        Raises:
+            Disconnected: the connection broke.
+        """
+        if self._ahead:
+            await checkpoint()
+        elif self.closing or not await self._first_bytes(False):
+            return b""
+        return self._ahead
 
     async def _first_bytes(self, first: bool) -> bool:
         patience = self._settings.head_timeout if first else self._settings.keep_alive_timeout
@@ -217,43 +240,44 @@ class Wire:
             self._sent = 0
             await checkpoint()
 
-    async def send_first(self, data: bytes) -> None:
-        """Send all of it, with more to follow at once: they share a packet. Raises Disconnected, as `send`."""
-        try:
-            taken = self.line.write_more(data)
-        except OSError:
-            raise Disconnected from None
-        if taken != len(data) or self.line.unsent:
-            await self.send(data[taken:])
-
     async def wait_writable(self) -> None:
-        """Until the client takes more.
+        """Until the client takes more. The door sees to those that never do, by `watch_over`.
 
         Raises:
             Disconnected: it broke, or took too long and was reset.
         """
-        behind = self.line.backlog()
-        while True:
-            with trio.move_on_after(self._stall) as self._stalled:
-                try:
-                    await self.line.wait_writable()
-                except trio.ClosedResourceError:
-                    raise Disconnected from None
-                finally:
-                    self._stalled = None
-                return
+        self._waits = True
+        try:
+            await self.line.wait_writable()
+        except trio.ClosedResourceError:
+            raise Disconnected from None
+        finally:
+            self._waits = False
+            self._behind = None
+
+    def watch_over(self, now: float) -> None:
+        """Close the connection if it has been idle for too long; reset it if its client takes nothing any more.
+
+        To be called every second or so: one clock for all costs less than a deadline for every wait.
+        """
+        if self.idle_until <= now:
+            if not self.line.waiting():  # else its request came in time, and is late only because we are
+                self.line.close()
+        elif self._waits:
             # Perhaps it reads slowly: the kernel says "writable" only when much of its buffer is free again.
-            before, behind = behind, self.line.backlog()
-            if behind >= before:
-                self.line.reset()
-                raise Disconnected
+            if self._behind is None:
+                self._behind, self._deadline = self.line.backlog(), now + self._stall
+            elif self._deadline <= now:
+                before, self._behind = self._behind, self.line.backlog()
+                self._deadline = now + self._stall
+                if self._behind >= before:
+                    self.line.reset()
 
     def hurry(self, stall: float) -> None:
         """Shutdown: the current answer is the last, and who takes nothing for `stall` seconds is reset."""
         self.closing = True
         self._stall = min(self._stall, stall)
-        if self._stalled is not None:
-            self._stalled.deadline = min(self._stalled.deadline, trio.current_time() + self._stall)
+        self._deadline = min(self._deadline, trio.current_time() + self._stall)
         if self.idle_until < inf and not self.line.waiting():
             self.line.close()
         if self._heading is not None:
