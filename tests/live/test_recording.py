@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,13 +71,17 @@ async def test_webm_of_two_connections_is_two_recordings(air: Air, inputs: Input
 
 
 @pytest.mark.usefixtures("unkept")
+@pytest.mark.parametrize("full", [True, False], ids=["full", "down to the reserve"])
 async def test_a_disk_that_is_full_ends_the_recording_and_nothing_else(
-    air: Air, monkeypatch: pytest.MonkeyPatch
+    air: Air, monkeypatch: pytest.MonkeyPatch, full: bool
 ) -> None:
-    def full(file: int, data: bytes, sync: bool) -> None:
+    def refuse(file: int, data: bytes, sync: bool, reserve: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(recorder, "_write", full)
+    if full:
+        monkeypatch.setattr(recorder, "_write", refuse)
+    else:
+        monkeypatch.setattr(recorder.os, "fstatvfs", lambda file: SimpleNamespace(f_bavail=1, f_frsize=4096))
     stream = await air.stream(record=True)
     source = await air.source(stream)
     listener = await air.listener(stream.path)

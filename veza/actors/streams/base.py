@@ -231,7 +231,8 @@ class StreamBase(Actor):
         air = self.air
         if not self.mount.record or air.recorder is not None or air.content_type is None:
             return
-        recorder = Recorder(self.library.recordings_of(self.stream_id), air.content_type)
+        directory = self.library.recordings_of(self.stream_id)
+        recorder = Recorder(directory, air.content_type, self.settings.upload_reserve)
         air.recorder = recorder
         air.recorders.add(recorder)
         self.note(

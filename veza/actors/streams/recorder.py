@@ -6,6 +6,7 @@ nobody. What was written is the kernel's: a killed server loses the last moment;
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -37,12 +38,15 @@ MOST: Final = 32 * 1024 * 1024  # bytes that may wait for the disk; then the rec
 class Recorder:
     """One file.
 
+    Args:
+        reserve: bytes that must stay free on the disk: what is recorded fills it no more than what is uploaded.
+
     Attributes:
         id: of its row, once that is stored; nothing is written before.
         failed: why it ended before its time.
     """
 
-    def __init__(self, directory: Path, content_type: str) -> None:
+    def __init__(self, directory: Path, content_type: str, reserve: int = 0) -> None:
         self.extension = EXTENSIONS.get(content_type.partition(";")[0], "bin")
         self.filename = f"{secrets.token_hex(12)}.{self.extension}"
         self.content_type = content_type
@@ -51,6 +55,7 @@ class Recorder:
         self.closing = False
         self.failed: str | None = None
         self._path = directory / self.filename
+        self._reserve = reserve
         self._begun = False
         self._gathered: list[bytes] = []
         self._size = 0
@@ -103,7 +108,7 @@ class Recorder:
                 now = trio.current_time()
                 sync = now - synced > SYNC_EVERY
                 synced = now if sync else synced
-                await trio.to_thread.run_sync(_write, file, data, sync)
+                await trio.to_thread.run_sync(_write, file, data, sync, self._reserve)
                 if self.closing and not self._size:
                     break
                 if not self.closing:
@@ -128,7 +133,11 @@ class Recorder:
         return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
-def _write(file: int, data: bytes, sync: bool) -> None:
+def _write(file: int, data: bytes, sync: bool, reserve: int) -> None:
+    if reserve and data:
+        room = os.fstatvfs(file)
+        if room.f_bavail * room.f_frsize < reserve + len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(file, rest) :]
@@ -138,7 +147,7 @@ def _write(file: int, data: bytes, sync: bool) -> None:
 
 def _finish(file: int, data: bytes) -> None:
     try:
-        _write(file, data, True)
+        _write(file, data, True, 0)
     except OSError:
         pass  # told already, or nothing can be done
     finally:
