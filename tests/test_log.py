@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from veza import log
 
+SIGNATURE = "f93866a35a995a2f31c2783c2a579e5f96bba72ad8d747a952201eb4f5eb699c"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VyX2lkIjoxfQ.c2lnbmF0dXJl"
 
 
@@ -118,6 +119,16 @@ def test_secrets_do_not_reach_the_log(out: io.StringIO, log_format: str, fields:
     log.get("x").warning("careless", **fields)
     assert "careless" in out.getvalue()
     assert "hunter2" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "path", ["/live/1893456000.{}/show-1/index.m3u8", "/hls/1893456000.{}/plouf/master.m3u8"]
+)
+def test_nor_do_addresses_that_open_what_they_name(out: io.StringIO, path: str) -> None:
+    log.setup("json", "info", out)
+    log.get("x").warning("refused", path=path.format(SIGNATURE))
+    assert path.partition("{}")[2] in out.getvalue()
+    assert SIGNATURE not in out.getvalue()
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])

@@ -31,15 +31,19 @@ _PRIVATE_KEY: Final = re.compile(
     r"passw|secret|token|authorization|cookie|(^|_)(content|body|query|query_string|dsn|database_url|invite_code)$",
     re.I,
 )
-# Shapes of secrets inside other text: JSON Web Tokens, bearer headers, passwords in URLs, query strings of paths.
+# Shapes of secrets inside other text: JSON Web Tokens, bearer headers, passwords in URLs, query strings of paths, and
+# the signatures that stand in paths.
 _PRIVATE_TEXT: Final = re.compile(
     r"eyJ[\w-]{5,}\.[\w-]+\.?[\w-]*"
     r"|(?<=bearer )[^\s,;]+"
     r"|(?<=://)[^\s/@:]*:[^\s/]+(?=@)"
-    r"|(?<=\?)[^\s?\"']+=[^\s\"']*",
+    r"|(?<=\?)[^\s?\"']+=[^\s\"']*"
+    r"|(?<=[0-9]\.)[0-9a-f]{64}",
     re.I,
 )
-_PRIVATE_HINT: Final = re.compile(r"eyJ|bearer |://|\?", re.I)  # cheap: most lines hold none of these
+_PRIVATE_HINT: Final = re.compile(
+    r"eyJ|bearer |://|\?|/(?:hls|live)/[0-9]", re.I
+)  # cheap: most lines hold none of these
 
 
 def setup(log_format: str = "console", level: str = "info", stream: TextIO | None = None) -> None:
