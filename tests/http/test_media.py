@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.http.house import empty, get, open_house, post, settings
+from veza.config import Settings
 from veza.http.head import parse
-from veza.http.media import Pages, Resource, folder
+from veza.http.media import MediaRooms, MediaRoutes, Pages, Resource, folder
 from veza.http.ranges import select
 
 DATA = os.urandom(1_000_000)
@@ -216,3 +217,22 @@ def test_a_folder_is_known_by_name_before_anybody_asks(files: Path) -> None:
 
 def test_pages_in_memory_are_resources_too() -> None:
     assert Pages({"/": Resource(content_type="text/html", data=b"x")}).claims("/")
+
+
+async def test_rooms_are_asked_in_their_order(files: Path) -> None:
+    """And only the one that claims a request hears of it."""
+    first = Pages({"/a": Resource(content_type="text/plain", data=b"1")})
+    second = Pages({path: Resource(content_type="text/plain", data=b"2") for path in ("/a", "/b")})
+
+    def media(config: Settings) -> MediaRooms:
+        return MediaRooms(MediaRoutes(config, [first]), MediaRoutes(config, [second]))
+
+    with trio.fail_after(10):
+        async with open_house(files, media=media) as house:
+            client = await house.connect()
+            for path, body in [("/a", b"1"), ("/b", b"2"), ("/files/song.mp3", DATA)]:
+                answer = await client.ask(get(path))
+                assert (answer.status, answer.body) == (200, body)
+            assert (await client.ask(get("/c"))).status == 404
+            kept = await client.ask(get("/a", f"If-None-Match: {(await client.ask(get('/a')))['etag']}"))
+            assert kept.status == 304

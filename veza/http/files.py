@@ -32,7 +32,7 @@ class File:
         descriptor: −1 once nobody reads it any more.
         size, modified_ns: as they were when it was opened.
         lines: what heads of answers say of it, by whoever writes them.
-        warm: when its blocks of 1 MiB were last found in memory.
+        warm: until when its blocks are taken to be in memory.
     """
 
     __slots__ = (

@@ -17,7 +17,7 @@ from veza.http.files import File, Files
 from veza.http.refusal import Refused
 from veza.http.wire import Disconnected, Wire
 
-TURN: Final = 1024 * 1024  # bytes of a block, and at most of one sendfile: a fraction of a millisecond
+TURN: Final = 2 * 1024 * 1024  # bytes of a block, and at most of one sendfile: about a millisecond
 PIECE: Final = 64 * 1024  # bytes of one read
 HEAD: Final = 4 * 1024  # bytes of an answer's head that are sent together with a small part
 PROBE: Final = 128 * 1024  # distance at which pages are looked for in memory
