@@ -9,19 +9,26 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from veza.media.containers import AUDIO_CODECS, VIDEO_CODECS
 from veza.media.live.feed import Run
 from veza.media.live.recoding import Jump, Part, Timeline, audio_part, video_part
 from veza.media.live.segmenter import Publisher, Segmenter
 
-# Enough to know what there is, and not so much that one waits for it.
-_OPTIONS: Final = {"probesize": "1000000", "analyzeduration": "1500000", "fflags": "+discardcorrupt"}
+# Enough to know what there is, and not so much that one waits for it. FFmpeg has decoders for hundreds of codecs, and
+# Matroska names them all: only those that tracks may have as well see a stranger's bytes.
+_OPTIONS: Final = {
+    "probesize": "1000000",
+    "analyzeduration": "1500000",
+    "fflags": "+discardcorrupt",
+    "codec_whitelist": ",".join((*AUDIO_CODECS, *VIDEO_CODECS)),
+}
 
 
 class NothingToHear(Exception):
-    """There is neither sound nor a picture in it."""
+    """There is neither sound nor a picture in it, or only with codecs that we do not take."""
 
 
 def make(run: Run, publisher: Publisher, segment: float) -> None:
@@ -47,10 +54,14 @@ def make(run: Run, publisher: Publisher, segment: float) -> None:
 
 
 def _streams(source: InputContainer) -> tuple[VideoStream | None, AudioStream | None]:
-    video = next(
-        (each for each in source.streams.video if not each.disposition & Disposition.attached_pic), None
-    )
-    return video, next(iter(source.streams.audio), None)
+    videos = (each for each in source.streams.video if not each.disposition & Disposition.attached_pic)
+    video = next((each for each in videos if _decoder(each) in VIDEO_CODECS), None)
+    return video, next((each for each in source.streams.audio if _decoder(each) in AUDIO_CODECS), None)
+
+
+def _decoder(stream: Stream) -> str | None:
+    context: Any = stream.codec_context  # None where FFmpeg knows no decoder
+    return None if context is None else str(context.name)
 
 
 class _Making:
