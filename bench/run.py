@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from bench import connections, live, load, media, peers, rest, rooms, startup, uploads
+from bench import connections, live, load, media, peers, processing, rest, rooms, startup, uploads
 from bench.machine import Cores, choose_cores
 from bench.report import Figure, Report, new_report, show, write
 from bench.rooms import LADDER, Chat, Ladder, Rung
@@ -288,6 +288,34 @@ def _uploads(plan: Plan, report: Report) -> None:
         )
 
 
+def _processing(plan: Plan, report: Report) -> None:
+    """tracks made of what is uploaded: times real time on one core, how soon they are ready, chat meanwhile"""
+    with processing.files() as files:
+        speeds = [processing.speed(plan.cores, name, path) for name, path in files.items()]
+        for each in speeds:
+            console.print(
+                f"{each.source}: {each.times:.1f} times real time ({each.clock_s:.2f} s on the clock)"
+            )
+            least = 40.0 if "MP3" in each.source else None
+            report.figures.append(Figure(f"processing, {each.source}", each.times, "×", at_least=least))
+        source = files["music, MP3 320 kbit/s"]
+        with Server(plan.cores, postgres_apart=plan.postgres_apart) as server:
+            person = processing.uploader(server)
+            ready = processing.until_ready(server, person, source)
+            meanwhile = processing.meanwhile(server, plan.cores, person, source, max(plan.seconds, 5.0))
+    report.details["processing"] = {"speeds": speeds, "ready_s": ready, "chat": meanwhile}
+    idle, busy = meanwhile.idle.run.latency_ms.p99, meanwhile.busy.run.latency_ms.p99
+    report.figures += [
+        Figure("five minutes uploaded, until ready", ready, "s", at_most=15),
+        Figure("chat p99 with nothing else", idle, "ms"),
+        Figure("chat p99 while tracks are processed", busy, "ms"),
+        Figure("that, times the idle one", meanwhile.ratio, "×", at_most=2),
+    ]
+    console.print(
+        f"ready after {ready:.1f} s; chat p99 {idle:.1f} ms, {busy:.1f} ms while tracks are processed"
+    )
+
+
 def _media(plan: Plan, report: Report) -> None:
     """whole files and ranges beside nginx, slow readers, chat while files are sent"""
     with Server(plan.cores, postgres_apart=plan.postgres_apart) as server:
@@ -351,6 +379,7 @@ PARTS: Final[dict[str, Callable[[Plan, Report], None]]] = {
     "crowd": _crowd,
     "rest": _rest,
     "uploads": _uploads,
+    "processing": _processing,
     "live": _live,
     "media": _media,
 }

@@ -24,7 +24,7 @@ import trio
 _ROOT: Final = str(Path(__file__).parents[2])
 # What is freed stays with the child: media are worked on in large pieces, and asking the system for each of them anew
 # costs a tenth of the time.
-_ENVIRONMENT: Final = {
+ENVIRONMENT: Final = {
     "PYTHONPATH": _ROOT,
     "PYTHONUTF8": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -136,7 +136,7 @@ async def _start(command: list[str]) -> trio.Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_ENVIRONMENT,
+            env=ENVIRONMENT,
             cwd="/",
         )
     return process
