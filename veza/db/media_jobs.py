@@ -95,7 +95,9 @@ async def claim(conn: Any) -> Job | None:
 
 async def backlog(conn: Any) -> Backlog:
     row = await conn.fetchrow(
-        "SELECT count(*) AS waiting, greatest(0, extract(epoch FROM min(run_after) - now()))::float8 AS due_in"
+        # `greatest` leaves NULLs out: of nothing it would make 0, and whoever waits would ask again and again.
+        "SELECT count(*) AS waiting, CASE WHEN count(*) > 0"
+        " THEN greatest(0, extract(epoch FROM min(run_after) - now()))::float8 END AS due_in"
         " FROM media_jobs WHERE status = 'queued'"
     )
     return Backlog(**row)
