@@ -287,6 +287,22 @@ async def test_the_room_is_as_open_as_the_stream(studio: Studio) -> None:
     assert await studio.room(room) == ("public", {me.id, third.id})
 
 
+@pytest.mark.parametrize("visibility", ["private", "unlisted", "public"])
+async def test_nobody_opens_or_closes_the_room_beside_the_stream(studio: Studio, visibility: str) -> None:
+    me, stranger = await studio.people(2)
+    made = await studio.stream(me, visibility=visibility)
+    room, private = made["room_id"], visibility != "public"
+    refused(
+        await studio.put(f"/chat/rooms/{room}", {"is_private": not private}, me), 403, "PERMISSION_DENIED"
+    )
+    assert await studio.room(room) == ("private" if private else "public", {me.id})
+    same = await studio.put(f"/chat/rooms/{room}", {"is_private": private, "description": "Talk."}, me)
+    assert same.status == 200, same.raw
+    if visibility == "private":
+        refused(await studio.post(f"/chat/rooms/{room}/join", stranger), 404, "ROOM_NOT_FOUND")
+        assert not await studio.db.read(streams_db.may_hear, made["id"], stranger.id)
+
+
 async def test_a_room_given_away_still_follows_the_stream(studio: Studio) -> None:
     me, heir = await studio.people(2)
     made = await studio.stream(me)

@@ -173,7 +173,9 @@ def _moderation(room: Changing, wish: Wish) -> Change:
                 roster.need(person, level, "change this")
             visibility = None if private is None else "private" if private else "public"
             stored = rules.room_name(name) if name is not None else None
-            return Change(rooms_db.update, (stored, description, visibility, slow), _updated)
+            opened = visibility not in (None, room.room.kind) and not wish.house
+            unit = _of_no_stream(rooms_db.update) if opened else rooms_db.update
+            return Change(unit, (stored, description, visibility, slow), _updated)
         case Seclude():
             return Change(rooms_db.seclude, (person.user_id,), _secluded)
         case Remove():
@@ -198,6 +200,17 @@ def _below(
         if role != "user" and rules.level(None, role) >= level:
             raise denied("This works only on people below you.")
         return await unit(conn, room_id, target, *args)
+
+    return run
+
+
+def _of_no_stream(unit: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """The unit, but not for the room of a live stream: that is as open as its stream, for who is in it may hear it."""
+
+    async def run(conn: Any, room_id: int, *args: Any) -> Any:
+        if await rooms_db.is_streams(conn, room_id):
+            raise denied("The room of a live stream is as open as the stream; change that.")
+        return await unit(conn, room_id, *args)
 
     return run
 

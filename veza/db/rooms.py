@@ -311,6 +311,11 @@ async def update(
     return None if row is None else _room(row)
 
 
+async def is_streams(conn: Any, room_id: int) -> bool:
+    """Is it the room of a live stream?"""
+    return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM streams WHERE room_id = $1)", room_id))
+
+
 async def seclude(conn: Any, room_id: int, but: int) -> tuple[Room, list[int]] | None:
     """Make the room private; everybody but its owner, its moderators and `but` is a member no more, and no invitation
     is good. The room, and who had to go; None if it is gone."""
