@@ -228,6 +228,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stream_listeners_max: Annotated[Count, "listeners of one stream"] = 10_000
     stream_hls_segment: Annotated[Duration, "length of a live HLS segment"] = 2.0
     stream_hls_window: Annotated[Count, "segments in a live playlist"] = 6
+    stream_hls_most: Annotated[
+        Count, "streams for which live HLS is made at the same time, a process each"
+    ] = 16
     stream_hls_idle: Annotated[Duration, "how long live HLS goes on being made when nobody asks"] = 60.0
 
     @property

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+import msgspec
+import pytest
 import trio
+import trio.testing
 
 from tests.live.conftest import OnAir
 from tests.live.radio import broadcast, until
 from tests.media.inputs import Inputs, ffmpeg
+from veza.config import Settings
+from veza.http.live_house import hls_maker
+from veza.media.live_hls import LiveHlsFailed
 from veza.security.signing import Signer
 
 
@@ -70,3 +77,23 @@ async def test_the_playlist_of_a_private_stream_carries_its_signature_along(
         _, _, signature = signed.removeprefix("/live/").partition("/")[0].partition(".")
         forged = signed.replace(signature, signature[::-1])
         assert (await air.ask(f"GET {forged}/{segment} HTTP/1.1")).status == 403
+
+
+async def test_so_many_are_made_at_once_and_no_more(settings: Settings, tmp_path: Path) -> None:
+    make = hls_maker(msgspec.structs.replace(settings, stream_hls_most=1, stream_hls_segment=0.5))
+    first, second = (tmp_path / name for name in ("first", "second"))
+    first.mkdir()
+    second.mkdir()
+    send, receive = trio.open_memory_channel[bytes](8)
+    _, other = trio.open_memory_channel[bytes](8)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(make, first, "audio/mpeg", receive)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(LiveHlsFailed, match="1 other"):
+                await make(second, "audio/mpeg", other)
+            send.close()
+        await other.aclose()
+        again, source = trio.open_memory_channel[bytes](8)
+        again.close()
+        await make(second, "audio/mpeg", source)  # there is a place again

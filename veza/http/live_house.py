@@ -18,18 +18,29 @@ from veza.http.sockets.stream import StreamSockets
 
 
 def hls_maker(settings: Settings) -> Make:
-    """What makes live HLS of a stream's bytes."""
+    """What makes live HLS of a stream's bytes, of `STREAM_HLS_MOST` streams together. Raises LiveHlsFailed: so many
+    there are; it is tried again for as long as somebody watches."""
+    places = trio.CapacityLimiter(settings.stream_hls_most)
 
     async def make(directory: Path, content_type: str, receive: trio.MemoryReceiveChannel[bytes]) -> None:
-        from veza.media.live_hls import run_live_hls  # what only some need does not delay everybody's start
+        # What only some need does not delay everybody's start.
+        from veza.media.live_hls import LiveHlsFailed, run_live_hls
 
-        await run_live_hls(
-            directory,
-            content_type,
-            receive,
-            segment=settings.stream_hls_segment,
-            window=settings.stream_hls_window,
-        )
+        here = object()
+        try:
+            places.acquire_on_behalf_of_nowait(here)
+        except trio.WouldBlock:
+            raise LiveHlsFailed(f"it is being made for {settings.stream_hls_most} other streams") from None
+        try:
+            await run_live_hls(
+                directory,
+                content_type,
+                receive,
+                segment=settings.stream_hls_segment,
+                window=settings.stream_hls_window,
+            )
+        finally:
+            places.release_on_behalf_of(here)
 
     return make
 
