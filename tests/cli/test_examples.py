@@ -9,24 +9,42 @@ import sys
 import time
 import urllib.request
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from tests.cli.conftest import ROOT, Server, Veza, serving
+from tests.chat.conftest import SECRET
+from tests.cli.conftest import ROOT, Veza
 from tests.media.inputs import Inputs, ffmpeg
+from veza.app import open_server
 from veza.client import RoomMessage, UserConnected, VezaClient
+from veza.config import Settings
+from veza.db.pool import Database
 from veza.security.signing import Signer
 
 pytestmark = pytest.mark.usefixtures("nobody_hangs")
 
 
+@dataclass
+class Here:
+    """A server in this process: what is under test is what people copy from the documents."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
 @pytest.fixture
-async def server(veza: Veza) -> AsyncIterator[Server]:
-    async with serving(veza) as started:
-        yield started
+async def server(db: Database, tmp_path: Path) -> AsyncIterator[Here]:
+    data = tmp_path / "data"
+    settings = Settings(port=0, data=data, jwt_secret=SECRET, secret_key=SECRET, argon2_memory_kib=64)
+    async with open_server(settings, db) as app:
+        yield Here(app.port)
 
 
 def answers(out: str) -> list[dict[str, Any]]:
@@ -68,7 +86,7 @@ def command(veza: Veza) -> None:
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
 
 
-async def in_a_shell(page: str, server: Server, veza: Veza) -> str:
+async def in_a_shell(page: str, server: Here, veza: Veza) -> str:
     """Run a page's shell examples, one after the other in one shell, against a server."""
     script = "set -eu\n" + "\necho\n".join(examples(page, "sh"))
     script = script.replace("localhost:8080", f"127.0.0.1:{server.port}")
@@ -77,12 +95,12 @@ async def in_a_shell(page: str, server: Server, veza: Veza) -> str:
     return await run(["bash", "-c", script], "", veza)
 
 
-async def in_python(page: str, server: Server, veza: Veza) -> list[str]:
+async def in_python(page: str, server: Here, veza: Veza) -> list[str]:
     return [text.replace("http://localhost:8080", server.url) for text in examples(page, "python")]
 
 
 @pytest.mark.usefixtures("command")
-async def test_the_first_conversation_of_the_readme(veza: Veza, server: Server) -> None:
+async def test_the_first_conversation_of_the_readme(veza: Veza, server: Here) -> None:
     out = await in_a_shell("README.md", server, veza)
     given = answers(out)
     assert [answer["success"] for answer in given] == [True] * 4
@@ -98,7 +116,7 @@ async def test_the_first_conversation_of_the_readme(veza: Veza, server: Server) 
         assert f"{server.url}/live/{show.slug}\n" in out
 
 
-async def test_the_program_of_the_readme_answers(veza: Veza, server: Server) -> None:
+async def test_the_program_of_the_readme_answers(veza: Veza, server: Here) -> None:
     (program,) = await in_python("README.md", server, veza)
     (veza.home / "echo.py").write_text(program)
     async with trio.open_nursery() as nursery:
@@ -122,7 +140,7 @@ async def _run_until_cancelled(veza: Veza) -> None:
     )
 
 
-async def test_the_programs_of_the_clients_page(veza: Veza, server: Server) -> None:
+async def test_the_programs_of_the_clients_page(veza: Veza, server: Here) -> None:
     chat, tracks, streams = await in_python("docs/client.md", server, veza)
     out = await run([sys.executable, "-"], chat, veza)
     assert out.splitlines() == [
@@ -145,7 +163,7 @@ async def test_the_programs_of_the_clients_page(veza: Veza, server: Server) -> N
 
 
 @pytest.mark.usefixtures("command")
-async def test_the_examples_of_broadcasting(veza: Veza, server: Server, tmp_path: Path) -> None:
+async def test_the_examples_of_broadcasting(veza: Veza, server: Here, tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "ffmpeg").symlink_to(ffmpeg())
@@ -192,7 +210,7 @@ async def test_the_examples_of_signing_agree_with_the_vector() -> None:
         assert address == make("plouf", int(until[1]))
 
 
-async def test_the_examples_of_authentication(veza: Veza, server: Server) -> None:
+async def test_the_examples_of_authentication(veza: Veza, server: Here) -> None:
     out = await in_a_shell("docs/authentication.md", server, veza)
     me, sessions, logout = answers(out)
     assert logout["success"]
@@ -200,7 +218,7 @@ async def test_the_examples_of_authentication(veza: Veza, server: Server) -> Non
     assert len(sessions["data"]["sessions"]) == 1
 
 
-async def test_the_overview_names_every_path_of_the_api(server: Server) -> None:
+async def test_the_overview_names_every_path_of_the_api(server: Here) -> None:
     def read() -> dict[str, dict[str, object]]:
         with urllib.request.urlopen(f"{server.url}/openapi.json", timeout=10) as answer:
             found: dict[str, dict[str, object]] = json.load(answer)["paths"]

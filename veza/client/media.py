@@ -130,6 +130,7 @@ class SourceSettings(Frame, frozen=True, kw_only=True):
     icecast_url: str
     ffmpeg: str
     publish_socket: str
+    rtmp_url: str | None = None
     listen: ListenLinks | None = None
 
     def __repr__(self) -> str:

@@ -192,6 +192,7 @@ function showSource(source) {
     "User": source.user,
     "Password": source.password,
     "FFmpeg": source.ffmpeg,
+    ...(source.rtmp_url ? { RTMP: source.rtmp_url } : {}),
   };
   $("#source").replaceChildren(
     ...Object.entries(lines).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, h("code", {}, value))]),
