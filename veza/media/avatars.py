@@ -24,6 +24,7 @@ import msgspec
 import trio
 
 from veza import log
+from veza.media.child import ENVIRONMENT
 
 SIZES: Final = (256, 64)  # pixels
 SECONDS: Final = 20.0  # for one image, waiting for the machine included
@@ -75,7 +76,13 @@ class Avatars:
         with trio.move_on_after(SECONDS):
             async with self._limiter:
                 done = await trio.run_process(
-                    command, stdin=data, capture_stdout=True, stderr=subprocess.DEVNULL, check=False
+                    command,
+                    stdin=data,
+                    capture_stdout=True,
+                    stderr=subprocess.DEVNULL,
+                    check=False,
+                    env=ENVIRONMENT,  # ours holds secrets
+                    cwd="/",
                 )
             return _read(done.returncode, done.stdout)
         raise NotAnImage("This image takes too long to decode.")
