@@ -7,6 +7,8 @@ for the 200 before it sends anything; others send at once and read the answer in
 
 from __future__ import annotations
 
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 from typing import Final
 from urllib.parse import unquote_to_bytes
 from xml.sax.saxutils import escape
@@ -29,6 +31,7 @@ from veza.http.wire import Body, Disconnected, Wire
 HESITANT: Final = (
     0.5  # seconds of silence after which a source without a length is taken to wait for its answer
 )
+_CHARSETS: Final = frozenset(aliases.values())
 _SONG_KEEPS: Final = str.maketrans(dict.fromkeys((*range(32), 127), " "))
 _log = log.get("live")
 
@@ -228,9 +231,11 @@ def _song(query: dict[str, bytes]) -> str | None:
         if not parts:
             return None
         given = b" - ".join(parts)
-    charset = query.get("charset", b"utf-8").decode("latin-1")
+    charset = normalize_encoding(query.get("charset", b"utf-8").decode("latin-1")).lower()
+    charset = aliases.get(charset, charset)
     try:
-        text = given.decode(charset)
+        # Python remembers every name it was ever asked for, those it does not know too.
+        text = given.decode(charset if charset in _CHARSETS else "utf-8")
     except (LookupError, UnicodeError, ValueError):
         text = given.decode("latin-1")
     return text.translate(_SONG_KEEPS).strip()
