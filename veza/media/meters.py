@@ -51,9 +51,11 @@ class Meter:
         self._source.push(block)
         while True:
             try:
-                yield self._sink.pull()
+                frame = self._sink.pull()
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
+            assert isinstance(frame, AudioFrame)
+            yield frame
 
 
 def levels(frame: AudioFrame) -> tuple[float, float]:
