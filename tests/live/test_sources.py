@@ -9,6 +9,7 @@ from tests.live.conftest import Air, OnAir
 from tests.live.radio import FRAME, Source, Stream, basic, mp3
 from tests.media.inputs import Inputs
 from veza.actors.streams import broadcasting
+from veza.media.splitters import Chunk
 
 HEADS = {
     # FFmpeg's icecast:// : neither a length nor chunked, waits for 100.
@@ -333,3 +334,22 @@ async def test_a_crash_of_the_actor_is_heard_by_nobody(air: Air) -> None:
     assert listener.heard == mp3(0, 40)
     await icy.hear_until(mp3(39, 1))
     assert icy.heard == mp3(0, 40)
+
+
+async def test_a_source_that_one_can_begin_nowhere_in_must_go(
+    air: Air, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Keyless:
+        content_type, header, skipped = "audio/mpeg", b"", 0
+
+        def feed(self, data: bytes) -> list[Chunk]:
+            return [Chunk(data, False, None, b"")]
+
+    monkeypatch.setattr(broadcasting, "splitter_for", lambda kind, first: Keyless())
+    monkeypatch.setattr(broadcasting, "BARREN", 100_000)
+    stream = await air.stream()
+    source = Source(await air.dial())
+    await source.begin(stream.path, f"Authorization: {basic(stream.key)}", "Expect: 100-continue")
+    assert (await source.reply()).status == 100
+    await source.send(bytes(200_000))
+    assert (await source.reply()).status == 415

@@ -24,7 +24,10 @@ from veza.media.splitters import ENOUGH, Chunk, Unsupported, splitter_for
 
 SILENT: Final = 3.0  # seconds without a byte after which the same key may take over
 GARBAGE: Final = 256 * 1024  # bytes of nothing but garbage after which a source is dropped
-BARREN: Final = 16 * 1024 * 1024  # bytes without a whole chunk after which a source is dropped
+BARREN: Final = (
+    16 * 1024 * 1024
+)  # bytes without a whole chunk, or a place to begin at, after which a source is dropped
+BEFORE: Final = 4096  # chunks kept until there is a place to begin at; nobody misses them
 SONG_LONGEST: Final = 500
 DRAINING: Final = 10.0  # seconds those who are behind get to hear the end
 
@@ -85,14 +88,20 @@ class Broadcasting(StreamBase):
                     else "what comes is no stream of the kind it is said to be"
                 )
             return seat.heard
-        air.skipped, air.barren = splitter.skipped, 0
+        air.skipped = splitter.skipped
         if not seat.heard:
             first_key = next((nth for nth, chunk in enumerate(chunks) if chunk.key), None)
             if first_key is None:
                 air.before += chunks
+                air.barren += len(data)
+                if air.barren > BARREN:
+                    raise self._turn_out("nobody could begin to listen anywhere in what comes")
+                if len(air.before) > BEFORE:
+                    air.before = []
                 return False
             chunks, air.before = air.before + chunks, []
             await self._go_live(seat, splitter.content_type)
+        air.barren = 0
         self._append(chunks, now)
         await self.pass_on(now)
         return True
