@@ -6,6 +6,7 @@ python -m veza.media.worker FILE DIRECTORY
 from __future__ import annotations
 
 import errno
+import gc
 import sys
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,9 @@ def main() -> None:
     from veza.media.opening import Unplayable
     from veza.media.pipeline import make_durable, process
 
+    # A hundred thousand frames and packets come and go, none of them in a circle.
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
     try:
         into = Path(sys.argv[2])
         findings = process(Path(sys.argv[1]), into, _told)
