@@ -1,15 +1,26 @@
 """The ledger's one call: what it promises about order, numbers and nonces, and that its cost does not grow."""
 
 import random
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+import pytest
 import trio
 
+from tests.conftest import Cluster
 from veza.db.ledger import Post, Receipt, append
 from veza.db.pool import Database
 
 PEOPLE, POSTS, AT_ONCE = 2, 600, 20
+
+
+@pytest.fixture
+def database_url(postgres: Cluster) -> Iterator[str]:
+    """A new one: what PostgreSQL counted in one that was lent before would be counted here."""
+    url = postgres.create()
+    yield url
+    postgres.drop(url)
 
 
 async def test_a_post_reads_no_older_messages_although_the_plan_was_made_on_an_empty_table(

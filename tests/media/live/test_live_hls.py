@@ -55,7 +55,9 @@ class Making:
                 await trio.sleep(0.01)
 
     def children(self) -> list[psutil.Process]:
-        return [process for process in psutil.Process().children() if alive(process)]
+        """Ours: other tests of this process may have children of their own, a browser for one."""
+        found = [process for process in psutil.Process().children() if alive(process)]
+        return [process for process in found if any("live_hls_child" in word for word in process.cmdline())]
 
     def child(self) -> psutil.Process:
         (found,) = self.children()
