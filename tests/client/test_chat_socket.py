@@ -210,7 +210,14 @@ async def test_many_conversations_are_resumed_within_the_servers_patience(start_
             network.mend()
             (missed,) = await until(b, DirectMessage)
             assert missed.content == "missed"
-            await b.ping()
+            while (
+                True
+            ):  # others may still be resumed, at the pace the server bears; it has not lost its patience
+                try:
+                    await b.ping()
+                    break
+                except FrameRefused as refused:
+                    await trio.sleep(refused.retry_after or 0.02)
 
 
 async def test_giving_up_on_an_answer_leaves_nothing_behind(person: MakePerson, network: Network) -> None:
