@@ -11,7 +11,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.http.house import Answer, Client, get, settings
+from tests.http.house import Answer, Client, get, post, settings
 from tests.http.shelf import EXPIRES, SONG, Shop, open_shop
 from veza.http import head as heads
 from veza.http.head import Head
@@ -125,6 +125,16 @@ async def test_an_idle_connection_is_closed_here_too(tmp_path: Path) -> None:
             client = await shop.house.connect()
             assert (await ask(client, shop.url(), 0, 1)).status == 206
             assert await client.rest() == b""
+
+
+async def test_the_same_head_again_has_a_body_of_its_own(shop: Shop) -> None:
+    """A head that comes again byte by byte is not read again; what follows it is."""
+    client = await shop.house.connect()
+    for body in (b"one", b"two", b"two"):
+        assert (await client.ask(post("/api/echo", body))).body == body
+    for _ in range(3):
+        assert (await client.ask(get(shop.url()))).body == SONG
+    await client.aclose()
 
 
 # The words themselves

@@ -102,6 +102,7 @@ class MediaRoutes:
         await self._sender.send(wire, start, file, part.start, part.stop)
         if part.status == 206 and not close:
             await self._sequels(wire, head, shelf, visit, allowed)
+        wire.line.expect()
         return not close
 
     async def _sequels(self, wire: Wire, head: Head, shelf: Shelf, visit: Visit, allowed: bytes) -> None:
