@@ -1,7 +1,7 @@
 // A load client for live streams: one source and N progressive listeners in one thread and one epoll.
 //
-// The source pushes MP3 at 128 kbit/s, 48 kHz: frames of 384 bytes, one every 24 ms, each with its number, the time it
-// was due and a filling that follows from the number. So every listener's bytes are checked frame by frame (number
+// The source pushes MP3 at 128 kbit/s, 44.1 kHz: frames of 417 or 418 bytes, one every 26.12 ms, each with its number, the
+// time it was due and a filling that follows from the number. So every listener's bytes are checked frame by frame (number
 // after number, no byte changed), and every frame is measured against the time it was due: a server, or a load client,
 // that falls behind shows as delay. Frames of the burst, which are old when a listener comes, are checked but not
 // measured. It prints lines of JSON: the moments `alone` (the source pushes, nobody listens), `listening`, `measuring`
@@ -24,8 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FRAME 384
-#define FRAME_NS 24000000LL
+#define FRAME 417               // bytes, and one more where padded
+#define FRAME_NS (1152 * 1e9 / 44100)
 #define HEAD 4           // of an MP3 frame
 #define MARKS (12 + 20)  // its number, and when it was due
 #define HELD 8192        // bytes of a listener kept between two reads: an HTTP head, or part of a frame
@@ -49,7 +49,7 @@ static Listener *all;
 static int poller, source = -1, timer, listening, opened, closed;
 static int64_t start, sent, window_from = INT64_MAX, window_to = INT64_MAX, late;
 static uint64_t delivered, corrupt, lost, bytes, seeking;
-static char filling[26][FRAME];
+static char filling[26][FRAME + 1];
 
 static int64_t now_ns(void) {
   struct timespec t;
@@ -91,23 +91,33 @@ static double at_share(double share) {
 }
 
 // The source.
-static void make_frame(char *d, int64_t number, int64_t due) {
+static int64_t due_at(int64_t number) { return start + (int64_t)(number * FRAME_NS); }
+
+static size_t make_frame(char *d, int64_t number, int64_t due) {
+  // 144 * 128000 / 44100 = 417 + 47/49 bytes: all but two of 49 frames are padded.
+  int padded = (number + 1) * 47 / 49 > number * 47 / 49;
   char marks[MARKS + 1];
-  memcpy(d, "\xff\xfb\x94\x04", HEAD);
+  memcpy(d, padded ? "\xff\xfb\x92\x04" : "\xff\xfb\x90\x04", HEAD);
   snprintf(marks, sizeof marks, "%012lld%020lld", (long long)number, (long long)due);
   memcpy(d + HEAD, marks, MARKS);
-  memcpy(d + HEAD + MARKS, filling[number % 26], FRAME - HEAD - MARKS);
+  memcpy(d + HEAD + MARKS, filling[number % 26], FRAME + padded - HEAD - MARKS);
+  return FRAME + padded;
+}
+
+// The length of the frame whose head this is; 0 if it is none.
+static size_t frame_length(const char *d) {
+  if (d[0] != '\xff' || d[1] != '\xfb' || d[3] != '\x04') return 0;
+  return d[2] == '\x90' ? FRAME : d[2] == '\x92' ? FRAME + 1 : 0;
 }
 
 static void push(int64_t now) {
   int64_t due;
-  while ((due = start + sent * FRAME_NS) <= now) {
-    char frame[FRAME];
+  while ((due = due_at(sent)) <= now) {
+    char frame[FRAME + 1];
     if (due >= window_from && due < window_to && now - due > late) late = now - due;
-    make_frame(frame, sent++, due);
-    size_t at = 0;
-    while (at < FRAME) {
-      ssize_t k = send(source, frame + at, FRAME - at, MSG_NOSIGNAL);
+    size_t at = 0, size = make_frame(frame, sent++, due);
+    while (at < size) {
+      ssize_t k = send(source, frame + at, size - at, MSG_NOSIGNAL);
       if (k < 0 && errno == EAGAIN) continue;
       if (k < 0) give_up("the server let go of the source", strerror(errno), 99);
       at += k;
@@ -133,8 +143,14 @@ static void open_source(void) {
                       "Content-Type: audio/mpeg\r\nIce-Public: 0\r\nExpect: 100-continue\r\n\r\n",
                       mount, host, port, basic);
   int64_t until = now_ns() + 5e9;
-  while (send(source, text, n, MSG_NOSIGNAL) < 0)
+  while (send(source, text, n, MSG_NOSIGNAL) < 0) {
     if (now_ns() > until) give_up("the source cannot connect", strerror(errno), 99);
+    if (errno == EPIPE || errno == ECONNREFUSED) {  // not listening yet
+      close(source);
+      source = dial();
+    }
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+  }
   ssize_t k;
   while ((k = recv(source, text, sizeof text, 0)) < 0)
     if (now_ns() > until) give_up("the source is not answered", "", 0);
@@ -142,13 +158,13 @@ static void open_source(void) {
 }
 
 // Listeners.
-static void on_frame(Listener *l, const char *f, int64_t now) {
+static void on_frame(Listener *l, const char *f, size_t size, int64_t now) {
   char digits[21] = {0};
   memcpy(digits, f + HEAD, 12);
   int64_t number = atoll(digits);
   memcpy(digits, f + HEAD + 12, 20);
   int64_t due = atoll(digits);
-  if (memcmp(f + HEAD + MARKS, filling[number % 26], FRAME - HEAD - MARKS) || number < 0) corrupt++;
+  if (number < 0 || memcmp(f + HEAD + MARKS, filling[number % 26], size - HEAD - MARKS)) corrupt++;
   if (number != l->next) lost++;
   l->next = number + 1;
   if (due < window_from || due >= window_to) return;
@@ -196,7 +212,7 @@ static void on_readable(Listener *l) {
   }
   if (l->state == SEEKING) {  // some servers begin in the middle of a frame
     char *first = at;
-    while (end - at >= HEAD + MARKS && (memcmp(at, "\xff\xfb\x94\x04", HEAD) || at[HEAD] != '0')) at++;
+    while (end - at >= HEAD + MARKS && (!frame_length(at) || at[HEAD] != '0')) at++;
     seeking += at - first;
     if (end - at >= HEAD + MARKS) {
       char digits[13] = {0};
@@ -206,9 +222,12 @@ static void on_readable(Listener *l) {
     }
   }
   if (l->state == IN_STEP) {
-    for (; end - at >= FRAME; at += FRAME) {
-      if (memcmp(at, "\xff\xfb\x94\x04", HEAD)) corrupt++;
-      on_frame(l, at, now);
+    while (end - at >= HEAD) {
+      size_t size = frame_length(at);
+      if (!size) give_up("a listener's bytes are not those of the source", "", 0);
+      if ((size_t)(end - at) < size) break;
+      on_frame(l, at, size, now);
+      at += size;
     }
   }
   l->held = end - at;
@@ -286,13 +305,12 @@ int main(int argc, char **argv) {
     else return 2;
   }
   for (int i = 0; i < 26; i++)
-    for (int k = 0; k < FRAME; k++) filling[i][k] = 'a' + (i + k * 7) % 26;
+    for (int k = 0; k <= FRAME; k++) filling[i][k] = 'a' + (i + k * 7) % 26;
   all = calloc(count, sizeof *all);
   poller = epoll_create1(0);
   open_source();
   timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
-  // 24.7 ms late would be late by a frame; a timer of a millisecond costs nothing here.
-  struct itimerspec spec = {.it_interval = {0, 4000000}, .it_value = {0, 1}};
+  struct itimerspec spec = {.it_interval = {0, 2000000}, .it_value = {0, 1}};
   timerfd_settime(timer, 0, &spec, NULL);
   struct epoll_event ev = {.events = EPOLLIN, .data.u32 = UINT32_MAX};
   epoll_ctl(poller, EPOLL_CTL_ADD, timer, &ev);
@@ -321,7 +339,9 @@ int main(int argc, char **argv) {
   cpu = (cpu_seconds() - cpu) / seconds;
   double megabits = (bytes - bytes_before) * 8 / seconds / 1e6;
   run_until(now_ns() + (int64_t)1.5e9);
-  int64_t first = (window_from - start + FRAME_NS - 1) / FRAME_NS, last = (window_to - start + FRAME_NS - 1) / FRAME_NS;
+  int64_t first = 0, last;
+  while (due_at(first) < window_from) first++;
+  for (last = first; due_at(last) < window_to;) last++;
   uint64_t expected = (uint64_t)(last - first) * count;
   int starved = 0, unheard = 0;
   for (int i = 0; i < count; i++) {

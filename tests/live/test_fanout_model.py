@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.live.radio import song_of
-from veza.actors.streams.fanout import COHORT, Fanout, Tally
+from veza.actors.streams.fanout import COHORT, COHORTS, Fanout, Tally
 from veza.actors.streams.listener import METAINT, Listener, Progressive, icy_piece
 from veza.actors.streams.messages import LiveInfo
 from veza.actors.streams.ring import Ring, binary_frame
@@ -186,7 +186,7 @@ async def test_whatever_lines_take_every_listener_has_the_sources_bytes(steps: l
     assert len(stage.fanout) == len(alive)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.data())
 async def test_who_is_too_slow_goes_on_at_a_key_point_once_and_in_whole_chunks(data: st.DataObject) -> None:
     stage = Stage(size=1000)
@@ -250,7 +250,8 @@ async def test_many_are_served_in_turns_and_few_at_once() -> None:
         await stage.fanout.run(stage.now, True, due)
         for cohort in stage.fanout._cohorts:
             cohort.cost = 1.0
-    assert set(turns[-40:]) == {1}
+    assert set(turns[-40:]) <= {0, 1}
+    assert sum(turns[-40:]) == 10 * COHORTS  # four arrivals are a round
     await stage.fanout.run(stage.now, True)
     assert len({bytes(line.taken[-5000:]) for line, _ in many}) == 1
 

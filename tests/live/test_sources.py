@@ -8,7 +8,7 @@ import trio
 from tests.live.conftest import Air, OnAir
 from tests.live.radio import FRAME, Source, Stream, basic, mp3
 from tests.media.inputs import Inputs
-from veza.actors.streams import broadcasting
+from veza.actors.streams import broadcasting, fanout
 from veza.media.splitters import Chunk
 
 HEADS = {
@@ -320,6 +320,25 @@ async def test_a_banned_owner_is_off_the_air(air: Air) -> None:
         pass
     await air.is_(stream, "interrupted")
     assert await _refused(air, stream, stream.key) == 403
+
+
+async def test_what_may_gather_at_the_source_is_heard_all_the_same(
+    air: Air, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fanout.Fanout, "pause", 0.08)  # as with thousands of listeners
+    stream = await air.stream()
+    source = await air.source(stream, sound=mp3(0, 100))
+    listener = await air.listener(stream.path)
+    await source.send(mp3(100, 1))
+    await listener.hear_until(mp3(100, 1))
+    # From here on it waits for 640 bytes, but not for ever: neither for the first half of two frames nor for the end.
+    for number in range(101, 106):
+        await source.send(mp3(number, 1))
+        if number % 2:
+            await listener.hear_until(mp3(number, 1))
+    await source.send(mp3(106, 1))
+    await source.close()
+    assert await listener.hear_until(mp3(106, 1)) == mp3(0, 107)
 
 
 async def test_a_crash_of_the_actor_is_heard_by_nobody(air: Air) -> None:

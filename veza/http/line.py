@@ -96,6 +96,13 @@ class Line:
                 self._drained = len(data) < size
                 return data
 
+    def gather(self, size: int) -> None:
+        """From now on `receive` waits until so many bytes have come, or the end."""
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+        except OSError:
+            pass  # gone already, or a system without it: it waits for one byte, as ever
+
     def waiting(self) -> bool:
         """Has something arrived that nobody has read?"""
         try:

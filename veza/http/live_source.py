@@ -168,12 +168,30 @@ class _Broadcast:
                 first = await self._read(body)
         else:
             first = await self._read(body)
-        data = first
+        data, came = first, trio.current_time()
         while data:
-            heard = await stream.ask(Pour(seat, data, trio.current_time()), timeout=60.0)
+            heard = await stream.ask(Pour(seat, data, came), timeout=60.0)
             if heard and waits and not self.answered:
                 await self._answer()
-            data = await self._read(body)
+            data, came = await self._gather(body, seat, came)
+
+    async def _gather(self, body: Body, seat: Seat, before: float) -> tuple[bytes, float]:
+        """The next bytes, and when the first of them came; as many as the stream would like to get at once.
+
+        Args:
+            before: when something came last.
+        """
+        line = self._wire.line
+        if seat.gather <= 1:
+            return await self._read(body), trio.current_time()
+        line.gather(seat.gather)
+        with trio.move_on_after(seat.patience):
+            data = await body.read()
+            # It came in two pieces or more over the time since the last: the first of them half of that ago, at least.
+            now = trio.current_time()
+            return data, now - min(seat.patience, now - before) / 2
+        line.gather(1)
+        return await self._read(body), trio.current_time() - seat.patience
 
     async def _read(self, body: Body) -> bytes:
         """The next bytes; b"" at the end, and when nothing comes for so long that the source counts as dropped."""

@@ -164,8 +164,7 @@ class Broadcasting(StreamBase):
         refused = refusals.unsupported(reason[0].upper() + reason[1:] + ("" if reason.endswith(".") else "."))
         seat = self.air.seat
         if seat is not None:
-            seat.ended, seat.reason = True, refused
-            self.source_gone(seat)
+            self._show_out(seat, refused)
         return refused
 
     # Going ----------------------------------------------------------------------------------------

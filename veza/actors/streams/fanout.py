@@ -20,7 +20,7 @@ from veza.actors.streams.listener import Listener, Progressive
 from veza.actors.streams.ring import Opening, Ring
 
 YIELD_EVERY: Final = 256
-COHORTS: Final = 4
+COHORTS: Final = 2  # more would wake readers more often, fewer would let bytes wait longer
 COHORT: Final = 256  # listeners of the first cohort before there is a second
 SHARE: Final = 16
 SLACK: Final = 1.2  # the beat may falter
@@ -38,6 +38,9 @@ class Tally:
         self.moved = 0  # listeners who were taken over a gap
 
 
+Send = Callable[[bytes], int]
+
+
 class Cohort:
     """Listeners who are served together.
 
@@ -53,8 +56,9 @@ class Cohort:
         self.oldest: float | None = None
         self.size = 0  # with those behind
         self.cost = 0.0  # of its last pass, seconds
-        # Caught up: those who need no more than one call for a blob, with that call; and the others.
-        self.plain: dict[Progressive, Callable[[bytes], int]] = {}
+        # Caught up: those who need no more than one call for a blob, by that call; and the others. The place of the
+        # former is `passed`; their own is not kept up to date, which would cost a look at each of them at each pass.
+        self.plain: dict[Send, Progressive] = {}
         self.caught: dict[Listener, None] = {}
 
 
@@ -97,7 +101,7 @@ class Fanout:
         return list(self._of)
 
     def caught_up(self) -> list[Listener]:
-        return [one for cohort in self._cohorts for one in (*cohort.plain, *cohort.caught)]
+        return [one for cohort in self._cohorts for one in (*cohort.plain.values(), *cohort.caught)]
 
     @property
     def last_cost(self) -> float:
@@ -110,7 +114,7 @@ class Fanout:
         """Another incarnation of the actor is told from now on. A pass may have been left half-way."""
         self._lost, self._wake = lost, wake
         for cohort in self._cohorts:
-            for listener in (*cohort.plain, *cohort.caught):
+            for listener in list(cohort.caught):
                 if listener.at != cohort.passed:
                     self._fall_behind(cohort, listener)
 
@@ -130,8 +134,10 @@ class Fanout:
             return False
         cohort.size -= 1
         cohort.caught.pop(listener, None)
-        cohort.plain.pop(listener, None)  # type: ignore[call-overload]
         self.behind.pop(listener, None)
+        if isinstance(listener, Progressive) and listener.send is not None:
+            del cohort.plain[listener.send]
+            listener.send = None
         return True
 
     def catch_up(self, listener: Listener) -> None:
@@ -148,24 +154,39 @@ class Fanout:
                 self._wake(listener)
         elif listener.at == cohort.passed:
             del self.behind[listener]
-            send = listener.line.direct if type(listener) is Progressive and listener.icy is None else None
-            if send is not None:
-                cohort.plain[listener] = send  # type: ignore[index]
-            else:
-                cohort.caught[listener] = None
+            if isinstance(listener, Progressive) and listener.icy is None:
+                listener.send = listener.line.direct
+                if listener.send is not None:
+                    cohort.plain[listener.send] = listener
+                    return
+            cohort.caught[listener] = None
 
     def _fall_behind(self, cohort: Cohort, listener: Listener) -> None:
         cohort.caught.pop(listener, None)
-        cohort.plain.pop(listener, None)  # type: ignore[call-overload]
         self.behind[listener] = None
+
+    def _plain_falls_behind(self, cohort: Cohort, send: Send, at: int) -> None:
+        listener = cohort.plain.pop(send)
+        listener.send = None
+        listener.at = at
+        self.behind[listener] = None
+        if not listener.waiting:
+            listener.waiting = True
+            self._wake(listener)
 
     def restart(self) -> None:
         """The ring has been cleared: all that is left begin anew."""
         for cohort in self._cohorts:
+            for send, listener in list(cohort.plain.items()):
+                del cohort.plain[send]
+                listener.send = None
+                if listener.at >= 0:  # else he begins anew
+                    listener.at = self.ring.end
+                self.behind[listener] = None
             cohort.passed = self.ring.end
             cohort.oldest = None
-            for listener in (*cohort.plain, *cohort.caught):
-                self._fall_behind(cohort, listener)
+            for other in list(cohort.caught):
+                self._fall_behind(cohort, other)
 
     # Passes ---------------------------------------------------------------------------------------
 
@@ -231,39 +252,48 @@ class Fanout:
 
     async def _spread(self, cohort: Cohort, start: int, stop: int) -> None:
         blob = self.ring.read(start, stop)
-        size = len(blob)
-        plain, caught = list(cohort.plain.items()), list(cohort.caught)
-        self._tally.writes += len(plain) + len(caught)
-        self._tally.bytes_out += (len(plain) + len(caught)) * size
-        for i, (listener, send) in enumerate(plain, 1):
-            # The beaten path: one call into the kernel, and a number.
+        self._tally.writes += len(cohort.plain) + len(cohort.caught)
+        self._tally.bytes_out += (len(cohort.plain) + len(cohort.caught)) * len(blob)
+        await self._spread_plain(cohort, blob, start)
+        for i, listener in enumerate(list(cohort.caught), 1):
             try:
-                taken = send(blob)
-            except BlockingIOError:
-                taken = 0
+                done = listener.serve(self.ring, stop)
             except OSError:
                 self._lost(listener)
                 continue
-            listener.at = start + taken
-            if taken != size:
-                self._fall_behind(cohort, listener)
-                listener.waiting = True
-                self._wake(listener)
-            if i % YIELD_EVERY == 0:
-                await trio.lowlevel.checkpoint()
-        for i, other in enumerate(caught, 1):
-            try:
-                done = other.serve(self.ring, stop)
-            except OSError:
-                self._lost(other)
-                continue
             if not done:
-                self._fall_behind(cohort, other)
-                if isinstance(other, Progressive):
-                    other.waiting = True
-                    self._wake(other)
+                self._fall_behind(cohort, listener)
+                if isinstance(listener, Progressive):
+                    listener.waiting = True
+                    self._wake(listener)
             if i % YIELD_EVERY == 0:
                 await trio.lowlevel.checkpoint()
+
+    async def _spread_plain(self, cohort: Cohort, blob: bytes, start: int) -> None:
+        """The beaten path: one call into the kernel each, and nothing else is looked at while it takes all."""
+        size = len(blob)
+        sends = list(cohort.plain)
+        served = -1
+        try:
+            for first in range(0, len(sends), YIELD_EVERY):
+                if first:
+                    await trio.lowlevel.checkpoint()
+                for served, send in enumerate(sends[first : first + YIELD_EVERY], first):  # noqa: B007
+                    try:
+                        if (taken := send(blob)) == size:
+                            continue
+                    except BlockingIOError:
+                        taken = 0
+                    except OSError:
+                        self._lost(cohort.plain[send])
+                        continue
+                    self._plain_falls_behind(cohort, send, start + taken)
+        except BaseException:
+            # Whatever this was, those who have not been served have not been served. (The one it happened at has.)
+            for send in sends[served + 1 :]:
+                if send in cohort.plain:
+                    self._plain_falls_behind(cohort, send, start)
+            raise
 
     def _retire(self, now: float, again: bool) -> None:
         """Let the ring forget; who still needed what it forgets goes on at the newest key point, once."""

@@ -6,6 +6,7 @@ Two kinds: `Progressive` writes to a socket of HTTP, with the song in between wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from veza.actors.streams.ports import Line, Visitor
@@ -90,7 +91,7 @@ def icy_piece(song: str) -> bytes:
 class Progressive:
     """A listener over HTTP."""
 
-    __slots__ = ("at", "icy", "line", "moved", "rest", "song", "visitor", "waiting")
+    __slots__ = ("at", "icy", "line", "moved", "rest", "send", "song", "visitor", "waiting")
     kind = "progressive"
 
     def __init__(self, line: Line, visitor: Visitor, *, icy: bool = False) -> None:
@@ -101,6 +102,9 @@ class Progressive:
         self.at = -1
         self.moved = False
         self.waiting = False
+        self.send: Callable[[bytes], int] | None = (
+            None  # the line's own, while this listener is served by that alone
+        )
         self.rest: bytes | memoryview = b""  # bytes that come before those of the ring: a head, a header
 
     @property

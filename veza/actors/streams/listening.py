@@ -29,8 +29,11 @@ from veza.actors.streams.messages import (
     WatchHls,
     Writable,
 )
+from veza.actors.streams.seat import Seat
 
 SECOND: Final = 1.0
+GATHERED: Final = 0.04  # seconds bytes must wait in any case before they are let gather at the source
+GATHER_MOST: Final = 32 * 1024  # bytes
 STORED_EVERY: Final = 10  # seconds between two notes of what was counted
 HLS_AHEAD: Final = 3  # segments a new child is given at once
 HLS_PAUSE: Final = 10.0  # seconds after which what failed is tried again, if somebody still watches
@@ -124,6 +127,17 @@ class Listening(StreamBase):
         if due := fanout.came(now):
             await fanout.run(now, self.again(), due)
         self._pass_later()
+        if (seat := self.air.seat) is not None:
+            self._pace(seat)
+
+    def _pace(self, seat: Seat) -> None:
+        """How much the source may let gather: what comes in half the time that bytes wait in any case."""
+        air, pause = self.air, self.fanout.pause
+        if pause >= GATHERED and air.duration > 1.0:
+            seat.gather = min(GATHER_MOST, int(air.bytes / air.duration * pause / 2))
+            seat.patience = pause * 0.75
+        else:
+            seat.gather = 1
 
     async def late_pass(self) -> None:
         """No more came, and what is there has waited for long enough."""

@@ -25,7 +25,7 @@ class Seat:
         shown_out: called when the source must go, with the reason; it ends the connection.
     """
 
-    __slots__ = ("announced", "ended", "heard", "last", "reason", "shown_out")
+    __slots__ = ("announced", "ended", "gather", "heard", "last", "patience", "reason", "shown_out")
 
     def __init__(self, announced: Announced, shown_out: Callable[[], None]) -> None:
         self.announced = announced
@@ -33,6 +33,10 @@ class Seat:
         self.heard = False  # something of it could be listened to
         self.last = trio.current_time()  # of the last bytes
         self.ended = False
+        # With many listeners every arrival is followed by work for them, and two at once by no more than one: so the
+        # stream would like to get so many bytes at once, if they come within so many seconds.
+        self.gather = 1
+        self.patience = 0.0
         self.reason: Refused | None = None
 
     def show_out(self, reason: Refused) -> None:
