@@ -77,6 +77,12 @@ SEQUENCES: Final = """
 """
 
 
+@pytest.hookimpl(optionalhook=True)  # there is no such hook without xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: one more than there are processors, for tests of servers often wait."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
+
+
 class Cluster:
     """A PostgreSQL server for tests. Used outside of trio only: its methods block."""
 

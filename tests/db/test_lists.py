@@ -12,6 +12,8 @@ from veza.db import administration, audit, messages, room_lists, rooms, users
 from veza.db.administration import AccountFilter
 from veza.db.pool import Database
 
+pytestmark = pytest.mark.xdist_group("large tables")  # filled once, not once a worker
+
 ROOMS, PEOPLE = 30_000, 20_000
 
 # Person 1 is in 40 rooms and writes with 30 people; room 1 has 4,000 members and 20,000 messages.
