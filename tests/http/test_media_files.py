@@ -333,3 +333,32 @@ async def test_all_files_together_keep_the_pace() -> None:
     assert done == 1000
     assert max(worked.values()) <= 9, "two passes' worth where our ticks and the pace's fall apart"
     assert passes < 2500, "and nobody waits for nothing"
+
+
+@pytest.mark.parametrize("doomed", range(12))
+async def test_who_leaves_the_queue_holds_nobody_up(doomed: int) -> None:
+    """Whoever is cancelled, the one who was to open the next pass among them: the others have their turn."""
+    pace, done = Pace(), 0
+    pace.took(1.0)
+    later: list[trio.CancelScope] = []
+
+    async def work(number: int) -> None:
+        nonlocal done
+        with trio.CancelScope() as scope:
+            if number == doomed:
+                scope.cancel()
+            elif number == doomed // 2:
+                later.append(scope)
+            await pace.turn()
+            pace.took(0.0015)
+        done += 1
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            for number in range(12):
+                nursery.start_soon(work, number)
+            await trio.lowlevel.checkpoint()
+            for scope in later:
+                scope.cancel()
+    assert done == 12
+    assert not pace._queue

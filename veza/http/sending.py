@@ -8,10 +8,11 @@ pieces.
 import errno
 import os
 import time
+from collections import OrderedDict
 from typing import Final
 
 import trio
-from trio.lowlevel import checkpoint
+from trio.lowlevel import Abort, Task, checkpoint, current_task, reschedule, wait_task_rescheduled
 
 from veza.http.files import File, Files
 from veza.http.refusal import Refused
@@ -23,7 +24,6 @@ HEAD: Final = 4 * 1024  # bytes of an answer's head that are sent together with 
 PROBE: Final = 128 * 1024  # distance at which pages are looked for in memory
 WARM: Final = 2.0  # seconds for which a block that was in memory is not looked for again
 PASS: Final = 0.002  # seconds all files together may take of one scheduler pass
-ASKERS: Final = 32  # tasks that look at every pass whether it is their turn
 _NOWAIT: Final = getattr(os, "RWF_NOWAIT", 0)
 
 
@@ -161,14 +161,17 @@ class Sender:
 class Pace:
     """All files together get 2 ms of a scheduler pass.
 
-    Whoever finds the pass spent waits for a later one; whoever wakes first there opens it for everybody. Of those who
-    wait a few ask at every pass and the others queue: thousands that ask would be a pass of their own.
+    Who finds the pass spent queues for a later one. While anybody queues, exactly one task opens the next pass: it
+    renews the time, and wakes as many as about half of it will be enough for, one of which opens the pass after; the
+    rest is for those who have just come. Nobody asks again and again: thousands that did would be a pass of their own.
     """
 
     def __init__(self) -> None:
-        self._pass = object()
         self._spent = 0.0
-        self._askers = trio.Semaphore(ASKERS)
+        self._each = PASS / 4  # what a turn has taken lately, in seconds
+        self._queue: OrderedDict[Task, None] = OrderedDict()
+        self._opening = False  # somebody will open a pass
+        self._opener: Task | None = None  # it is this one, which was woken for it
 
     @property
     def spent(self) -> bool:
@@ -176,18 +179,41 @@ class Pace:
 
     def took(self, seconds: float) -> None:
         self._spent += seconds
+        self._each += (seconds - self._each) / 16
 
     async def turn(self) -> None:
-        """Wait until there is time to work in this pass. Always a checkpoint."""
-        current = self._pass
-        async with self._askers:
-            while self._spent >= PASS:
-                if current is self._pass:
-                    self._pass = object()
-                    self._spent = 0.0
-                    return
-                current = self._pass
-                await checkpoint()
+        """Wait for time to work. Always a checkpoint."""
+        if self._opening:
+            if await self._queued():
+                self._open()
+            return
+        self._opening = True
+        try:
+            await checkpoint()
+        finally:
+            self._open()
+
+    async def _queued(self) -> bool:
+        """Wait to be woken; whether this task opens the pass it wakes in."""
+        task = current_task()
+        self._queue[task] = None
+
+        def leave(_: object) -> Abort:
+            del self._queue[task]
+            return Abort.SUCCEEDED
+
+        await wait_task_rescheduled(leave)
+        return self._opener is task
+
+    def _open(self) -> None:
+        """A pass begins."""
+        self._spent = 0.0
+        count = min(len(self._queue), max(1, int(PASS / 2 / max(self._each, 1e-6))))
+        self._opener = None
+        for _ in range(count):
+            self._opener = self._queue.popitem(last=False)[0]
+            reschedule(self._opener)
+        self._opening = count > 0
 
 
 _probe: Final = bytearray(1)
