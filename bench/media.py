@@ -33,7 +33,7 @@ from veza.security.signing import Signer
 
 RANGE: Final = 64 * 1024
 SIZES: Final = {"small": 4 << 20, "large": 100 << 20}
-ROUNDS: Final = 3
+ROUNDS: Final = 7  # an odd number, each short: what else the machine does comes and goes
 NGINX: Final = "nginx"
 
 
@@ -84,19 +84,27 @@ class Comparison(msgspec.Struct, frozen=True):
     case: Case
     rounds: list[Measured]
 
-    def rate(self, server: str) -> float:
-        """The middle of its rounds: bytes a second of whole files, requests a second of ranges."""
-        return statistics.median(
+    def rates(self, server: str) -> list[float]:
+        """Of each of its rounds: bytes a second of whole files, requests a second of ranges."""
+        return [
             each.fetches.requests_per_s if self.case.ranges else each.fetches.bytes_per_s
             for each in self.rounds
             if each.server == server
-        )
+        ]
+
+    def rate(self, server: str) -> float:
+        """The middle of its rounds."""
+        return statistics.median(self.rates(server))
 
     @property
     def ratio(self) -> float | None:
-        if not any(each.server == NGINX for each in self.rounds):
+        """How many times nginx's rate ours is: the middle of the ratios of neighbouring rounds."""
+        theirs = self.rates(NGINX)
+        if not theirs:
             return None
-        return self.rate("veza") / self.rate(NGINX)
+        return statistics.median(
+            ours / their for ours, their in zip(self.rates("veza"), theirs, strict=True) if their
+        )
 
 
 class Slow(msgspec.Struct, frozen=True):
@@ -199,7 +207,11 @@ def _worker(process: subprocess.Popen[bytes], log: Path) -> psutil.Process:
 
 
 def compare(server: Server, cores: Cores, tracks: dict[str, Track], case: Case, seconds: float) -> Comparison:
-    """The same load on both in turns; on us alone, and with a word, where nginx is missing."""
+    """The same load on both in turns; on us alone, and with a word, where nginx is missing.
+
+    Args:
+        seconds: of each of the `ROUNDS`.
+    """
     library = tracks[case.size].path.parent.parent
     try:
         with nginx(cores, library) as (port, worker):

@@ -320,7 +320,7 @@ def _media(plan: Plan, report: Report) -> None:
     """whole files and ranges beside nginx, slow readers, chat while files are sent"""
     with Server(plan.cores, postgres_apart=plan.postgres_apart) as server:
         tracks = media.add_tracks(server)
-        compared = [media.compare(server, plan.cores, tracks, case, plan.seconds) for case in media.CASES]
+        compared = [media.compare(server, plan.cores, tracks, case, plan.seconds / 3) for case in media.CASES]
         for each in compared:
             _told_files(each, report)
         chat = Chat(server, plan.cores)
