@@ -36,7 +36,8 @@ async def cable(database_url: str) -> AsyncIterator[Cable]:
 @asynccontextmanager
 async def house_at(cable: Cable, settings: Settings) -> AsyncIterator[House]:
     """A house at the far end of the cable, that soon takes silence for a dead line."""
-    database = open_database(cable.url, acquire_timeout=0.3, statement_timeout=0.3, close_patience=0.1)
+    # Patient with the first connection, which a busy machine may take its time for.
+    database = open_database(cable.url, acquire_timeout=2.0, statement_timeout=0.3, close_patience=0.1)
     async with database as db, open_house(settings, db) as house:
         yield house
 
