@@ -1,11 +1,14 @@
 """Child processes that handle strangers' media: started here, heard line by line, and never outliving whoever asked.
 
 Whatever decodes bytes of unknown origin runs in a process of its own, so that a crash, a bomb or a hang of a decoder is
-its end alone. A child is a module run with `-m` that calls `veza.media.confine.confine` first and then says JSON lines
-on its standard output. Its standard input is its lifeline: it ends by itself when we let go of it, however we end. (The
-kernel's own way, PR_SET_PDEATHSIG, follows the thread that started the child, and trio's threads come and go.)
+its end alone. A child is a module run with `-m`. Its standard input is its lifeline: it ends by itself when we let go
+of it, however we end. (The kernel's own way, PR_SET_PDEATHSIG, follows the thread that started the child, and trio's
+threads come and go.) What is said on its pipes:
 
-The child gets none of our environment: secrets are in there.
+    open_child    nothing on standard input; JSON lines on standard output. Calls `veza.media.confine.confine` first
+    open_process  whatever the two have agreed on; for those that are given media for as long as it comes
+
+A child gets none of our environment: secrets are in there.
 """
 
 from __future__ import annotations
@@ -13,22 +16,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import msgspec
 import trio
 
-_ROOT: Final = str(Path(__file__).parents[2])
+BARE: Final = {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1", "PATH": os.defpath}
 # What is freed stays with the child: media are worked on in large pieces, and asking the system for each of them anew
 # costs a tenth of the time.
 ENVIRONMENT: Final = {
-    "PYTHONPATH": _ROOT,
-    "PYTHONUTF8": "1",
+    **BARE,
     "PYTHONDONTWRITEBYTECODE": "1",
-    "PATH": os.defpath,
     "MALLOC_MMAP_THRESHOLD_": str(1024**3),
     "MALLOC_TRIM_THRESHOLD_": str(1024**3),
     "MALLOC_TOP_PAD_": str(16 * 1024**2),
@@ -116,27 +117,40 @@ async def open_child(module: str, *words: str) -> AsyncIterator[Child]:
     Raises:
         OSError: it could not be started (too many processes, no memory).
     """
-    process = await _start([sys.executable, "-m", module, *words])
-    try:
+    pipe = subprocess.PIPE
+    async with open_process(module, *words, stdout=pipe, stderr=pipe, environment=ENVIRONMENT) as process:
         yield Child(process)
+
+
+@asynccontextmanager
+async def open_process(
+    module: str,
+    *words: str,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int | IO[bytes] = subprocess.DEVNULL,
+    environment: Mapping[str, str] = BARE,
+) -> AsyncIterator[trio.Process]:
+    """Run `python -m module words…` with a pipe to its standard input; on the way out it is killed if it has not
+    ended, and waited for.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    with trio.CancelScope(shield=True):  # else there might be a process that nobody knows
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", module, *words],
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
+            env=environment,
+            cwd="/",
+        )
+    try:
+        yield process
     finally:
-        process.kill()
+        process.kill()  # does nothing to one that has ended
         with trio.CancelScope(shield=True):
             await process.wait()  # at once: nothing survives SIGKILL
             for end in (process.stdin, process.stdout, process.stderr):
                 if end is not None:
-                    await end.aclose()
-
-
-async def _start(command: list[str]) -> trio.Process:
-    """Started though we are cancelled meanwhile: else there would be a process that nobody knows."""
-    with trio.CancelScope(shield=True):
-        process = await trio.lowlevel.open_process(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=ENVIRONMENT,
-            cwd="/",
-        )
-    return process
+                    await trio.aclose_forcefully(end)

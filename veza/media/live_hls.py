@@ -25,8 +25,8 @@ from typing import Final
 import trio
 
 from veza import log
+from veza.media.child import open_process
 from veza.media.live.playlist import PLAYLIST, Playlist
-from veza.media.piped import open_piped
 from veza.media.splitters import Chunk, Splitter, Unsupported, splitter_for
 
 DEATHS: Final = 5
@@ -110,7 +110,7 @@ class _Child:
 async def _child(arguments: tuple[str, ...]) -> AsyncIterator[_Child]:
     """A child that is gone when this is left; its code and its last words are known then."""
     with tempfile.TemporaryFile() as said:
-        async with open_piped("veza.media.live_hls_child", *arguments, stderr=said) as process:
+        async with open_process("veza.media.live_hls_child", *arguments, stderr=said) as process:
             child = _Child(process)
             yield child
         child.code = process.returncode

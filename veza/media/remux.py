@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from veza.media.piped import open_piped
+from veza.media.child import open_process
 
 FINISH: Final = 5.0
 """Seconds a child has to give away what it still holds."""
@@ -40,5 +40,5 @@ class Remux:
 @asynccontextmanager
 async def open_remux() -> AsyncIterator[Remux]:
     """Start a child; on the way out it is gone. Raises OSError: it cannot be started."""
-    async with open_piped("veza.media.remux_child", stdout=subprocess.PIPE) as process:
+    async with open_process("veza.media.remux_child", stdout=subprocess.PIPE) as process:
         yield Remux(process)
