@@ -8,12 +8,10 @@ Output: one line of JSON, `{"sizes": [[pixels, bytes], …]}` with the images be
 """
 
 import contextlib
-import ctypes
 import io
 import json
 import os
 import resource
-import signal
 import sys
 from typing import Any
 
@@ -22,7 +20,6 @@ MEMORY = 1024 * 1024 * 1024  # bytes of address space
 SECONDS = 10  # of the processor
 PIXELS = 64_000_000
 SIDE = 30_000
-PR_SET_PDEATHSIG = 1
 
 
 class Unusable(Exception):
@@ -30,9 +27,11 @@ class Unusable(Exception):
 
 
 def confine() -> None:
-    """Die with the server, and take no more than this from the machine."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    """Take no more than this from the machine.
+
+    It ends soon after the server, however that ends: its input does, and then its seconds do. (PR_SET_PDEATHSIG would
+    follow the thread that started it, which may end while it works.)
+    """
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
