@@ -19,6 +19,7 @@ from functools import partial
 import trio
 
 from veza import __version__, log
+from veza.actors import track_intake
 from veza.actors.announcer import Announcer
 from veza.actors.kernel import ActorError, Ref, System, open_system
 from veza.actors.ledger import Balance, Books, LedgerActor
@@ -28,7 +29,6 @@ from veza.actors.processing import Processing
 from veza.actors.recordings import Keeper, Recordings
 from veza.actors.rooms import Rooms
 from veza.actors.streams import Streams
-from veza.actors.track_intake import keep_swept
 from veza.config import Settings
 from veza.db import ledger as ledger_db
 from veza.db.embedded import run_embedded
@@ -51,8 +51,9 @@ from veza.http.sockets.chat import ChatSockets
 from veza.http.tracks_shelf import TracksShelf
 from veza.mail import open_mailer
 from veza.media.library import Library
-from veza.tidy import tidy
+from veza.tidy import again_and_again, tidy
 
+UPLOADS_TIDIED = 600.0  # seconds between two looks for uploads nobody came back for
 _log = log.get("app")
 
 
@@ -164,6 +165,7 @@ async def open_server(
             settings,
             db,
             mailer,
+            library=library,
             system=core.system,
             rooms=core.rooms,
             presence=core.presence,
@@ -192,8 +194,10 @@ async def open_server(
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(chat.sweep)
         nursery.start_soon(tidy, db)
-        nursery.start_soon(keep_swept, db, services.library)
-        nursery.start_soon(services.desk.keep_swept, db, services.library)
+        nursery.start_soon(again_and_again, "track files", partial(track_intake.sweep, db, library))
+        nursery.start_soon(
+            again_and_again, "uploads", partial(services.desk.sweep, db, library), UPLOADS_TIDIED
+        )
         nursery.start_soon(watch.sweep)
         nursery.start_soon(live.sockets.sweep)
         await streams.resume()

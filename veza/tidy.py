@@ -1,4 +1,4 @@
-"""Cuts back what only grows: sessions, refresh tokens and mail tokens that nobody can use any more.
+"""Cuts back what only grows: what lies in the database or on the disk and is of no use to anybody any more.
 
 Runs beside everything else, seldom and in small pieces, so that nobody notices. A database that is away is no matter:
 the next round does it.
@@ -6,6 +6,8 @@ the next round does it.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -22,16 +24,26 @@ EVERY: Final = 6 * 3600.0
 
 
 async def tidy(db: Database, first: float = FIRST, every: float = EVERY) -> None:
-    """Never ends; cancel it."""
+    """Sessions, refresh tokens and mail tokens that nobody can use. Never ends; cancel it."""
     await trio.sleep(first)
+    await again_and_again("rows", partial(tidy_once, db), every)
+
+
+async def again_and_again(what: str, once: Callable[[], Awaitable[int]], every: float = EVERY) -> None:
+    """Do `once` now and every so many seconds. Never ends; cancel it.
+
+    Args:
+        what: goes, as the log has it.
+        once: answers how many went; may raise DatabaseError.
+    """
     while True:
         try:
-            gone = await tidy_once(db)
+            gone = await once()
         except DatabaseError as error:
-            _log.warning("not tidied", reason=type(error).__name__)
+            _log.warning("not tidied", what=what, reason=type(error).__name__)
         else:
             if gone:
-                _log.info("tidied", rows=gone)
+                _log.info("tidied", what=what, gone=gone)
         await trio.sleep(every)
 
 

@@ -22,7 +22,7 @@ import trio
 
 from veza import log
 from veza.db import tracks
-from veza.db.errors import DatabaseError, OutcomeUnknown
+from veza.db.errors import OutcomeUnknown
 from veza.db.pool import Database
 from veza.db.tracks import NewTrack, Track
 from veza.media.library import NAME, Library
@@ -167,19 +167,6 @@ async def sweep(db: Database, library: Library, older_than: float = ORPHAN_AGE) 
                 await trio.to_thread.run_sync(library.remove_track, name)
                 gone += 1
     return gone
-
-
-async def keep_swept(db: Database, library: Library, every: float = 6 * ORPHAN_AGE) -> None:
-    """`sweep` now, and again and again. Never ends; cancel it."""
-    while True:
-        try:
-            gone = await sweep(db, library)
-        except DatabaseError as error:
-            _log.warning("track files not swept", reason=type(error).__name__)
-        else:
-            if gone:
-                _log.info("track files without a track removed", tracks=gone)
-        await trio.sleep(every)
 
 
 def _place(library: Library, path: Path, name: str, extension: str) -> int:

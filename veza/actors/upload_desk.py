@@ -18,7 +18,6 @@ import trio
 
 from veza import log
 from veza.db import uploads
-from veza.db.errors import DatabaseError
 from veza.db.pool import Database
 from veza.media import checking
 from veza.media.library import Library
@@ -27,7 +26,6 @@ _log = log.get("uploads")
 
 CHECKS: Final = 2  # files looked at together: each is a process of its own
 STRAY_AGE: Final = 3600.0  # seconds after which a file without a row is nobody's
-EVERY: Final = 600.0  # seconds between two rounds of `keep_swept`
 _BATCH: Final = 500
 
 
@@ -105,18 +103,6 @@ class Desk:
                     await remove_file(library, upload_id)
                     gone += 1
         return gone
-
-    async def keep_swept(self, db: Database, library: Library, every: float = EVERY) -> None:
-        """`sweep` now, and again and again. Never ends; cancel it."""
-        while True:
-            try:
-                gone = await self.sweep(db, library)
-            except DatabaseError as error:
-                _log.warning("uploads not swept", reason=type(error).__name__)
-            else:
-                if gone:
-                    _log.info("uploads nobody came back for removed", uploads=gone)
-            await trio.sleep(every)
 
 
 def file_of(library: Library, upload_id: UUID) -> Path:

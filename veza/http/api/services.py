@@ -72,6 +72,7 @@ def assemble(
     tokens: AccessTokens | None = None,
     registry: Registry | None = None,
     metrics: Metrics | None = None,
+    library: Library | None = None,
     system: Any = None,
     clock: Callable[[], float] = time.monotonic,
     **more: Any,
@@ -80,6 +81,7 @@ def assemble(
     tokens = tokens or AccessTokens(settings.jwt_secret, settings.jwt_expiration)
     registry = registry or Registry(db, tokens)
     metrics = metrics or Metrics()
+    library = library or Library(settings.data)
     passwords = Passwords(
         settings.argon2_memory_kib, settings.argon2_time_cost, waiting=settings.argon2_waiting
     )
@@ -103,8 +105,8 @@ def assemble(
         ),
         play_rates=Buckets(settings.rate_plays_per_minute / 60, settings.rate_plays_burst, clock=clock),
         logins=LoginGuard(settings.rate_login_per_minute, clock=clock),
-        library=Library(settings.data),
-        avatars=Avatars(Library(settings.data).avatars),
+        library=library,
+        avatars=Avatars(library.avatars),
         signer=Signer(settings.secret_key),
         desk=desk,
         system=system,
