@@ -1,7 +1,7 @@
 """The room of files: which bytes of which file an answer holds, and what its head says of them.
 
 Where files are is the shelves' business, which bytes are asked for that of `ranges.py`, how they travel that of
-`files.py`.
+`sending.py`.
 """
 
 import time
