@@ -37,8 +37,8 @@ _FILL = f"""
         SELECT id, 1, user_low, 'n', 'letter', now() FROM rooms WHERE kind = 'direct';
     UPDATE messages SET pinned_at = now() WHERE room_id = 1 AND seq % 1000 = 0;
     UPDATE rooms SET last_seq = 20000 WHERE id = 1;
-    INSERT INTO reports (reporter_id, message_id, reason, status)
-        SELECT 1 + n % 4000, id, 'rude', CASE WHEN n % 100 = 0 THEN 'open' ELSE 'resolved' END
+    INSERT INTO reports (reporter_id, message_id, target_id, reason, status)
+        SELECT 1 + n % 4000, id, id, 'rude', CASE WHEN n % 100 = 0 THEN 'open' ELSE 'resolved' END
         FROM (SELECT id, row_number() OVER () AS n FROM messages LIMIT 10000) AS m;
     INSERT INTO audit_log (actor_id, action, target_type, target_id)
         SELECT 1 + n % 50, 'user.ban', 'user', n % 5000 FROM generate_series(1, 20000) n;

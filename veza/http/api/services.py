@@ -14,6 +14,7 @@ from typing import Any
 from quart import current_app
 
 from veza.actors.kernel import Ref
+from veza.actors.notices import Notices
 from veza.actors.recordings import Recordings
 from veza.actors.registry import Registry
 from veza.actors.rooms import Rooms
@@ -60,8 +61,14 @@ class Services:
     presence: Ref | None = None
     streams: Streams | None = None
     recordings: Recordings | None = None
+    notices: Notices | None = None  # carries what others are to hear of
     actors_ready: Callable[[], Awaitable[bool]] | None = None  # asked by /ready
     extra: dict[str, Any] = field(default_factory=dict)
+
+    def poke(self) -> None:
+        """After a write that put something into the outbox, or may have: have it carried out. Never blocks."""
+        if self.notices is not None:
+            self.notices.poke()
 
 
 def assemble(
