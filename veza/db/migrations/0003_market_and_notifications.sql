@@ -121,17 +121,22 @@ CREATE TABLE listings (
     location        text CHECK (char_length(location) BETWEEN 1 AND 100),
     status          text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'sold', 'closed', 'removed')),
     favorite_count  integer NOT NULL DEFAULT 0,
+    images_made     integer NOT NULL DEFAULT 0, -- the last image's `n`
     created_at      timestamptz NOT NULL DEFAULT now(),
     updated_at      timestamptz NOT NULL DEFAULT now(),
     sold_at         timestamptz,
     CHECK (price_cents IS NOT NULL OR exchange_for IS NOT NULL)
 );
 CREATE INDEX listings_owner ON listings (owner_id, id DESC);
-CREATE INDEX listings_open ON listings (id DESC) WHERE status = 'open';
-CREATE INDEX listings_open_category ON listings (category_id, id DESC) WHERE status = 'open';
-CREATE INDEX listings_open_price ON listings (currency, price_cents, id) WHERE status = 'open';
-CREATE INDEX listings_category ON listings (category_id);
-CREATE INDEX listings_status ON listings (status, id DESC) WHERE status <> 'removed';
+-- Every list shows one status, in one of these orders. Prices that are missing come last, whichever way.
+CREATE INDEX listings_newest ON listings (status, id DESC);
+CREATE INDEX listings_cheapest ON listings (status, price_cents, id);
+CREATE INDEX listings_dearest ON listings (status, price_cents DESC NULLS LAST, id DESC);
+CREATE INDEX listings_favourite ON listings (status, favorite_count DESC, id DESC);
+CREATE INDEX listings_category ON listings (category_id, status, id DESC) INCLUDE (owner_id);
+CREATE INDEX listings_title_trgm ON listings USING gin (lower(title) gin_trgm_ops);
+-- Whose listings nobody sees, perhaps.
+CREATE INDEX users_out ON users (id) WHERE NOT is_active OR deleted_at IS NOT NULL OR banned_until IS NOT NULL;
 
 -- `n` is an image's name within its listing and never given twice; `position` is its place.
 CREATE TABLE listing_images (
