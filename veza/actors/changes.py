@@ -254,7 +254,7 @@ def may_act(room: Posting, person: Person) -> None:
     """Raise Refused for who may not say anything here either."""
     room.roster.refuse_banned(person.user_id)
     room.roster.member(person)
-    room.roster.refuse_muted(person.user_id)
+    room.roster.refuse_muted(person)
     room.refuse_blocked(person)
 
 

@@ -14,11 +14,12 @@ from veza.actors.ports import Connection
 
 
 class Person(msgspec.Struct, frozen=True):
-    """Who wishes; `role` is the platform's, not the room's."""
+    """Who wishes; `role` is the platform's, not the room's, and so is `muted_until` (see `rules.refuse_silenced`)."""
 
     user_id: int
     username: str
     role: str = "user"
+    muted_until: datetime | None = None
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):

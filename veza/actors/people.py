@@ -84,7 +84,7 @@ class PeopleActor(Actor):
         match outcome:
             case Value(value=standings):
                 for s in standings:
-                    self._presence.answer(Named(s.user_id, s.username, s.role))
+                    self._presence.answer(Named(s.user_id, s.username, s.role, s.muted_until))
                     self._rooms.person_renamed(s.user_id, s.username)
             case Error():
                 self.changed.update(user_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Protocol
 
 
@@ -30,7 +31,7 @@ class Outlet(Protocol):
 class Connection:
     """One socket as the actors know it: who it is and where its bytes go. Compared by identity.
 
-    Presence keeps name and platform role as they are now; whoever needs them asks here each time.
+    Presence keeps name, platform role and a mute's end as they are now; whoever needs them asks here each time.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Connection:
         "ended",
         "id",
         "invisible",
+        "muted_until",
         "outlet",
         "role",
         "seen_change",
@@ -55,11 +57,13 @@ class Connection:
         sid: str = "",
         invisible: bool = False,
         role: str = "user",
+        muted_until: datetime | None = None,
     ) -> None:
         self.id = id
         self.user_id = user_id
         self.username = username
         self.role = role
+        self.muted_until = muted_until
         self.outlet = outlet
         self.sid = sid
         self.invisible = invisible

@@ -14,8 +14,10 @@ from typing import Any
 import msgspec
 from outcome import Outcome
 
+from veza.actors import rules
 from veza.actors.commands import PresenceChanged, Subscribe, Unsubscribe
-from veza.actors.frames import frame, now
+from veza.actors.errors import MUTED
+from veza.actors.frames import error_frame, frame, now
 from veza.actors.kernel import Actor, Ref
 from veza.actors.ports import Connection
 from veza.db import rooms as rooms_db
@@ -69,11 +71,12 @@ class SetPresence(msgspec.Struct, frozen=True):
 
 
 class Named(msgspec.Struct, frozen=True):
-    """Somebody's name and platform role as they are now."""
+    """Somebody's name and platform role as they are now, and until when he is muted everywhere."""
 
     user_id: int
     username: str
     role: str
+    muted_until: datetime | None = None
 
 
 class Deliver(msgspec.Struct, frozen=True):
@@ -323,6 +326,11 @@ class PresenceActor(Actor):
         for connection in person.connections:
             connection.username = message.username
             connection.role = message.role
+            if connection.muted_until != message.muted_until:
+                connection.muted_until = message.muted_until
+                if message.muted_until is not None and message.muted_until > now():
+                    details = rules.ends(message.muted_until)
+                    connection.outlet.post(error_frame(MUTED, "You were muted.", details))
 
     def _close(self, message: CloseAll) -> None:
         person = self.present.people.get(message.user_id)

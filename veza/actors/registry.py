@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -61,7 +62,8 @@ def ended() -> AuthFailed:
 class Identity(msgspec.Struct, frozen=True):
     """A person behind a token, as the database knew him a moment ago.
 
-    `expires_at` is the token's end, in seconds since 1970; the session may go on with a fresh one.
+    `expires_at` is the token's end, in seconds since 1970; the session may go on with a fresh one. `muted_until` may be
+    over; the far end of time means for good.
     """
 
     user_id: int
@@ -69,6 +71,7 @@ class Identity(msgspec.Struct, frozen=True):
     role: str
     sid: str
     expires_at: float
+    muted_until: datetime | None = None
 
 
 class RegistryCounts(msgspec.Struct, frozen=True):
@@ -85,6 +88,7 @@ class _Entry(msgspec.Struct, frozen=True):
     user_id: int
     username: str
     role: str
+    muted_until: datetime | None
     ends: float  # the session's end, seconds since 1970
     stale: float  # when to ask again, on the monotonic clock
 
@@ -161,7 +165,7 @@ class Registry:
         entry = self._cached(claims.sid) or await self._look_up(claims.sid)
         if entry is None or entry.user_id != claims.user_id:
             raise ended()
-        return Identity(entry.user_id, entry.username, entry.role, claims.sid, claims.exp)
+        return _identity(entry, claims.sid, claims.exp)
 
     async def confirm(self, identity: Identity) -> Identity:
         """The same person as of now, for who keeps an identity for long. Raises AuthFailed.
@@ -174,7 +178,7 @@ class Registry:
         entry = self._cached(identity.sid) or await self._look_up(identity.sid)
         if entry is None or entry.user_id != identity.user_id:
             raise ended()
-        return Identity(entry.user_id, entry.username, entry.role, identity.sid, identity.expires_at)
+        return _identity(entry, identity.sid, identity.expires_at)
 
     # Forgetting --------------------------------------------------------------------------------------
 
@@ -192,7 +196,7 @@ class Registry:
         self._forget(user_id, None)
 
     def changed_user(self, user_id: int) -> None:
-        """A person's name or role changed; the sessions go on, under what the database says now."""
+        """A person's name or role changed, or he was muted; the sessions go on, under what the database says now."""
         self._drop_user(user_id)
         _tell(self._on_changed, user_id)
 
@@ -303,6 +307,7 @@ class Registry:
             holder.user_id,
             holder.username,
             holder.role,
+            holder.muted_until,
             holder.expires_at.timestamp(),
             self._monotonic() + self._max_age,
         )
@@ -333,6 +338,10 @@ class Registry:
             for sid in sids:
                 self._drop(sid)
         _tell(self._on_revoked, user_id, None if sids is None else frozenset(sids))
+
+
+def _identity(entry: _Entry, sid: str, expires_at: float) -> Identity:
+    return Identity(entry.user_id, entry.username, entry.role, sid, expires_at, entry.muted_until)
 
 
 def _tell(listeners: list[Callable[..., None]], *args: Any) -> None:

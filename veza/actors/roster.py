@@ -98,12 +98,14 @@ class Roster:
     def refuse_banned(self, user_id: int) -> None:
         banned, until = self._in_force(user_id, "ban")
         if banned:
-            raise Refused(BANNED, "You are banned from this room.", **_until(until))
+            raise Refused(BANNED, "You are banned from this room.", **rules.ends(until))
 
-    def refuse_muted(self, user_id: int) -> None:
-        muted, until = self._in_force(user_id, "mute")
+    def refuse_muted(self, person: Person) -> None:
+        """Neither who is muted here, nor who is muted everywhere."""
+        rules.refuse_silenced(person.muted_until)
+        muted, until = self._in_force(person.user_id, "mute")
         if muted:
-            raise Refused(MUTED, "You are muted in this room.", **_until(until))
+            raise Refused(MUTED, "You are muted in this room.", **rules.ends(until))
 
     def member(self, person: Person) -> Member:
         member = self.members.get(person.user_id)
@@ -149,7 +151,3 @@ class Roster:
     def take_unsaved(self) -> dict[int, int]:
         marks, self.unsaved = self.unsaved, {}
         return marks
-
-
-def _until(until: datetime | None) -> dict[str, str]:
-    return {} if until is None else {"until": until.isoformat().replace("+00:00", "Z")}

@@ -6,10 +6,12 @@ import itertools
 import math
 import secrets
 import unicodedata
+from datetime import UTC, datetime
+from typing import Any
 
 import regex
 
-from veza.actors.errors import INVALID_FORMAT, MESSAGE_TOO_LONG, Refused
+from veza.actors.errors import INVALID_FORMAT, MESSAGE_TOO_LONG, MUTED, Refused
 
 CONTENT_MAX = 4000
 NONCE_MAX = 64
@@ -132,6 +134,19 @@ def mentioned(text: str) -> set[str]:
 def level(room_role: str | None, platform_role: str = "user") -> int:
     """How high somebody stands in a room; platform moderators count as moderators everywhere they may be."""
     return max(_LEVELS.get(room_role or "member", 0), _LEVELS.get(platform_role, 0))
+
+
+def refuse_silenced(muted_until: datetime | None) -> None:
+    """Raise MUTED for who is muted on the whole platform at this moment; the far end of time means for good."""
+    if muted_until is not None and muted_until > datetime.now(UTC):
+        raise Refused(MUTED, "You are muted.", **ends(muted_until))
+
+
+def ends(until: datetime | None) -> dict[str, Any]:
+    """The end of a sanction as details tell it: none where it holds for good."""
+    if until is None or until.year == datetime.max.year:
+        return {}
+    return {"until": until.isoformat().replace("+00:00", "Z")}
 
 
 MODERATOR = 1

@@ -132,10 +132,16 @@ class SessionActor(Actor):
 
     @property
     def person(self) -> Person:
-        """Who speaks, under the name and role of this moment."""
+        """Who speaks, under the name, role and mute of this moment."""
         person, connection = self._person, self.connection
-        if person.username != connection.username or person.role != connection.role:
-            person = self._person = Person(connection.user_id, connection.username, connection.role)
+        if (
+            person.username != connection.username
+            or person.role != connection.role
+            or person.muted_until is not connection.muted_until
+        ):
+            person = self._person = Person(
+                connection.user_id, connection.username, connection.role, connection.muted_until
+            )
         return person
 
     def summary(self) -> dict[str, Any]:

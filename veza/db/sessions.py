@@ -24,6 +24,7 @@ class Holder(msgspec.Struct, frozen=True):
     username: str
     role: str
     expires_at: datetime
+    muted_until: datetime | None = None
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -77,7 +78,8 @@ _INSERT: Final = """
 async def holders(conn: Any, sids: Sequence[UUID]) -> list[Holder]:
     """Who holds these sessions; ended and expired ones and those of disabled or banned people are left out."""
     rows = await conn.fetch(
-        f"""SELECT s.id, u.id, u.username, u.role, s.expires_at FROM sessions s JOIN users u ON u.id = s.user_id
+        f"""SELECT s.id, u.id, u.username, u.role, s.expires_at, u.muted_until
+            FROM sessions s JOIN users u ON u.id = s.user_id
             WHERE s.id = ANY ($1::uuid[]) AND {_LIVE} AND {_ACTIVE}""",
         sids,
     )

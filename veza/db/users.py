@@ -167,11 +167,12 @@ class Standing(msgspec.Struct, frozen=True):
     user_id: int
     username: str
     role: str
+    muted_until: datetime | None
 
 
 async def standings(conn: Any, user_ids: Sequence[int]) -> list[Standing]:
     rows = await conn.fetch(
-        "SELECT id, username, role FROM users WHERE id = ANY ($1::bigint[])", list(user_ids)
+        "SELECT id, username, role, muted_until FROM users WHERE id = ANY ($1::bigint[])", list(user_ids)
     )
     return [Standing(*row) for row in rows]
 

@@ -17,6 +17,7 @@ import msgspec
 
 from veza import log
 from veza.actors.registry import AuthFailed, Identity, missing
+from veza.http.api import silence
 from veza.http.api.envelope import INTERNAL, ApiError, rate_limited, translate
 from veza.http.api.openapi import describe
 from veza.http.api.services import Services
@@ -280,6 +281,8 @@ class RawRoutes:
                 "This method is not possible here.",
                 headers={"Allow": ", ".join(sorted(path.routes))},
             )
+        if call.identity is not None:
+            silence.refuse(call.identity, call.method, None, path.path)
         return await route.handler(call)
 
     def _failed(self, path: _Path, call: Call, error: Exception) -> Answer:

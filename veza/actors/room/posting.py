@@ -37,7 +37,7 @@ class Posting(Resuming):
         self._must_see(person)
         self.roster.refuse_banned(person.user_id)
         self.roster.member(person)
-        self.roster.refuse_muted(person.user_id)
+        self.roster.refuse_muted(person)
         self.refuse_blocked(person)
         content = rules.content(wish.content)
         post = Post(

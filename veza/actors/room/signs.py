@@ -24,7 +24,7 @@ class Signs(RoomBase):
         self._must_see(wish.person)
         if connection is None or connection not in self.fanout.subscribers:
             raise not_joined()
-        self.roster.refuse_muted(wish.person.user_id)
+        self.roster.refuse_muted(wish.person)
         self.refuse_blocked(wish.person)
         user_id = wish.person.user_id
         if not wish.on:

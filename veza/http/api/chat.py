@@ -54,7 +54,7 @@ def _no_chat() -> ApiError:
 
 def person(identity: Identity) -> Person:
     """Whoever asks, as rooms know people."""
-    return Person(identity.user_id, identity.username, identity.role)
+    return Person(identity.user_id, identity.username, identity.role, identity.muted_until)
 
 
 async def ask(room: str | int, wish: Wish) -> Any:

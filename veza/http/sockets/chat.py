@@ -206,10 +206,11 @@ class ChatSockets:
             outlet,
             identity.sid,
             role=identity.role,
+            muted_until=identity.muted_until,
         )
         actor = SessionActor(
             connection,
-            Person(identity.user_id, identity.username, identity.role),
+            Person(identity.user_id, identity.username, identity.role, identity.muted_until),
             identity.expires_at,
             rooms=self._rooms,
             presence=self._presence,
@@ -223,6 +224,7 @@ class ChatSockets:
             # Known to presence first, confirmed then: a revocation in between closes it one way or the other.
             confirmed = await self._registry.confirm(identity)
             connection.username, connection.role = confirmed.username, confirmed.role
+            connection.muted_until = confirmed.muted_until
             self._sessions[actor] = trio.current_time() + self._settings.ws_ping_interval
             self.opened += 1
             with self._supervisor.attach(connection.id, actor) as slot:
