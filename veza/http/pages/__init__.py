@@ -1,4 +1,4 @@
-"""The pages a person sees: a start page, tracks, streams, a studio; and `/docs` to try the API.
+"""The pages a person sees, from the start page to the moderators' queue; and `/docs` to try the API.
 
 Plain HTML, modules and one style sheet: no build step, nothing from another host, and a content policy that allows no
 inline scripts. A page is the same file whoever asks for whichever track: what it shows it asks the API for, as its
@@ -25,14 +25,35 @@ _SWAGGER: Final = Path(_SPEC.origin).parent / "dist"
 _FILES: Final = (
     "account.js",
     "api.js",
+    "bell.js",
     "broadcast.js",
+    "cards.js",
+    "categories.js",
     "chat.js",
     "dom.js",
+    "found.js",
+    "gallery.js",
     "hls.js",
     "home.js",
     "icon.svg",
+    "listing.js",
+    "live.js",
+    "market.js",
+    "moderation.js",
+    "money.js",
+    "newlisting.js",
+    "notices.js",
+    "notifications.js",
+    "offercard.js",
+    "offers.js",
+    "person.js",
+    "previews.js",
+    "room.js",
+    "searchbox.js",
     "stream.js",
     "style.css",
+    "terms.js",
+    "top.js",
     "track.js",
     "vendor/hls.LICENSE.txt",
     "vendor/hls.min.mjs",
@@ -40,6 +61,12 @@ _FILES: Final = (
 )
 _PAGES: Final = {
     "/": _OURS / "index.html",
+    "/market": _OURS / "market.html",
+    "/market/new": _OURS / "newlisting.html",
+    "/moderation": _OURS / "moderation.html",
+    "/notifications": _OURS / "notifications.html",
+    "/offers": _OURS / "offers.html",
+    "/search": _OURS / "found.html",
     "/docs": _OURS / "docs.html",
     "/docs/": _OURS / "docs.html",
     "/docs/init.js": _OURS / "init.js",
@@ -49,8 +76,13 @@ _PAGES: Final = {
     "/docs/favicon-32x32.png": _SWAGGER / "favicon-32x32.png",
     **{f"/app/{name}": _OURS / name for name in _FILES},
 }
-# Addresses that name a track or a stream: one page each, whether what they name exists or not.
+# Addresses that name something: one page for each kind, whether what they name exists or not.
 _PATTERNS: Final = (
+    (re.compile(r"/market/[0-9]{1,19}"), _OURS / "listing.html"),
+    (re.compile(r"/market/[0-9]{1,19}/edit"), _OURS / "newlisting.html"),
+    (re.compile(r"/messages/[0-9]{1,19}"), _OURS / "room.html"),
+    (re.compile(r"/people/[0-9]{1,19}"), _OURS / "person.html"),
+    (re.compile(r"/rooms/[0-9]{1,19}"), _OURS / "room.html"),
     (re.compile(r"/tracks/[0-9]{1,19}"), _OURS / "track.html"),
     (re.compile(r"/s/[a-z0-9][a-z0-9-]{0,42}"), _OURS / "stream.html"),
     (re.compile(r"/s/[a-z0-9][a-z0-9-]{0,42}/broadcast"), _OURS / "broadcast.html"),

@@ -65,7 +65,7 @@ function show() {
   const user = session()?.user;
   who.replaceChildren(
     ...(user
-      ? [h("span", {}, user.username), h("button", { class: "plain", onclick: logOut }, "Log out")]
+      ? [h("a", { href: `/people/${user.id}`, class: "me" }, h("span", {}, user.username)), h("button", { class: "plain", onclick: logOut }, "Log out")]
       : [
           h("button", { class: "plain", onclick: () => ask() }, "Log in"),
           h("button", { class: "main", onclick: () => ask(true) }, "Open an account"),

@@ -74,16 +74,18 @@ export async function renew(used) {
   return navigator.locks ? navigator.locks.request("veza.renew", once) : once();
 }
 
-/**
- * The `data` of an answer; `meta` beside it under that name where it is a page.
- * Throws Refusal, and TypeError where nobody answers.
- */
-export async function call(method, path, { json, auth = true, signal, keepalive } = {}) {
-  const answer = await send(method, path, { json, auth, signal, keepalive });
-  if (answer.status === 204) return null;
+/** The `data` of an answer. Throws Refusal, and TypeError where nobody answers. */
+export async function call(method, path, how = {}) {
+  return (await whole(method, path, how)).data;
+}
+
+/** The whole envelope, for lists: {data, meta}. */
+export async function whole(method, path, how = {}) {
+  const answer = await send(method, path, how);
+  if (answer.status === 204) return { data: null };
   const envelope = await answer.json().catch(() => ({}));
   if (!answer.ok || envelope.success === false) throw new Refusal(answer.status, envelope);
-  return envelope.data;
+  return envelope;
 }
 
 /** The answer itself, for what is not JSON. */
@@ -106,13 +108,13 @@ export async function send(method, path, { json, auth = true, signal, keepalive 
   return once(renewed?.access_token);
 }
 
-/** Upload a file with what is said of it; `progress` is told 0 … 1. The track. */
-export async function upload(fields, progress, signal) {
+/** Upload a form with a file in it; `progress` is told 0 … 1. What was made of it. */
+export async function upload(path, fields, progress, signal) {
   // A file that is long on its way would find its token run out at the end; so look at it first.
   await call("GET", "/auth/me");
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("POST", `${BASE}/tracks`);
+    request.open("POST", BASE + path);
     request.setRequestHeader("Authorization", `Bearer ${session()?.access_token}`);
     request.responseType = "json";
     request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);

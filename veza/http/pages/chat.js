@@ -9,9 +9,10 @@ const SHOWN = 200; // messages kept on the page
 const LONGEST = 15; // seconds between two tries
 
 export class RoomChat {
-  /** `enter` makes one a member and answers with the room. */
-  constructor(place, enter) {
+  /** `enter` makes one a member and answers with the room; `withUser` instead: the letters with that person. */
+  constructor(place, enter, withUser = null) {
     this.enter = enter;
+    this.withUser = withUser;
     this.list = h("ol", { class: "messages", role: "log", "aria-live": "polite", tabIndex: 0 });
     this.state = h("output", { class: "small" });
     this.line = h("input", { name: "text", maxLength: 4000, autocomplete: "off", "aria-label": "Message", required: true });
@@ -50,7 +51,7 @@ export class RoomChat {
       this.timer = setTimeout(() => this.#connect(Math.min(wait * 2, LONGEST)), wait * 1000);
     };
     try {
-      if (this.room === null) this.room = (await this.enter()).id;
+      if (this.room === null && this.enter) this.room = (await this.enter()).id;
     } catch (error) {
       if (error.status && error.status < 500) say(this.state, sentence(error), true);
       else again("The chat cannot be reached; trying again.");
@@ -64,20 +65,21 @@ export class RoomChat {
       if (this.socket !== socket) return;
       const { type, data } = JSON.parse(event.data);
       if (type === "welcome") {
-        this.#put("join_room", { room: this.room, ...(this.seen === null ? {} : { since_seq: this.seen }) });
+        this.#put("join_room", { ...this.#here(), ...(this.seen === null ? {} : { since_seq: this.seen }) });
       } else if (type === "join_room_ack") {
         wait = 1;
+        this.room = data.room_id;
         say(this.state, "");
         if (this.seen === null || data.resume === "too_far") {
           this.early = []; // what is said now stands behind what was said before
-          this.#put("room_history", { room: this.room, limit: 50 });
+          this.#put(this.withUser ? "dm_history" : "room_history", { ...this.#here(), limit: 50 });
         }
       } else if (type === "message_history") {
         const early = this.early || [];
         this.early = null;
         [...data.messages, ...early].forEach((message) => this.#add(message));
         this.seen ??= 0;
-      } else if (type === "room_message" && data.room_id === this.room) {
+      } else if (["room_message", "direct_message"].includes(type) && data.room_id === this.room) {
         if (this.early) this.early.push(data);
         else this.#add(data);
       } else if (type === "message_deleted" || type === "message_edited") {
@@ -100,6 +102,19 @@ export class RoomChat {
     };
   }
 
+  #here() {
+    return this.withUser ? { with_user: this.withUser } : { room: this.room };
+  }
+
+  /** Say how far one has read, while one looks; not for each message alone. */
+  #read() {
+    if (document.hidden || this.reading) return;
+    this.reading = setTimeout(() => {
+      this.reading = null;
+      if (this.socket?.readyState === WebSocket.OPEN && this.seen) this.#put("mark_read", { ...this.#here(), seq: this.seen });
+    }, 1000);
+  }
+
   #put(type, data, ref) {
     this.socket.send(JSON.stringify({ type, data, ...(ref ? { ref } : {}) }));
   }
@@ -109,7 +124,8 @@ export class RoomChat {
     if (this.socket?.readyState !== WebSocket.OPEN) throw new Error("The chat is away; in a moment.");
     const ref = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
     const stored = new Promise((resolve, reject) => this.waiting.set(ref, { resolve, reject }));
-    this.#put("room_message", { room: this.room, content: text, nonce: ref }, ref);
+    if (this.withUser) this.#put("direct_message", { to_user_id: this.withUser, content: text, nonce: ref }, ref);
+    else this.#put("room_message", { room: this.room, content: text, nonce: ref }, ref);
     await stored;
     this.line.value = "";
     this.line.focus();
@@ -120,19 +136,22 @@ export class RoomChat {
     this.seen = message.seq;
     const below = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 40;
     const when = new Date(message.created_at);
+    const card = message.message_type === "offer"; // the server's word on a step of an offer
     this.list.append(
       h(
         "li",
         { "data-id": message.id },
         h("time", { dateTime: message.created_at }, when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })),
         " ",
-        h("b", {}, message.username || "somebody"),
+        h("b", {}, message.username || message.from_username || "somebody"),
         " ",
         h("span", { class: "text" }, message.deleted_at ? "(deleted)" : message.content),
+        ...(card ? [" ", h("a", { href: "/offers" }, "Offers")] : []),
       ),
     );
     while (this.list.children.length > SHOWN) this.list.firstChild.remove();
     if (below) this.list.scrollTop = this.list.scrollHeight;
+    this.#read();
   }
 }
 

@@ -25,6 +25,37 @@ export function clock(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(rest)}` : `${minutes}:${two(rest)}`;
 }
 
+/** How long ago, as people say it; a date once that is longer. */
+export function when(time) {
+  const past = (Date.now() - new Date(time)) / 1000;
+  if (past < 60) return "just now";
+  if (past < 3600) return `${Math.floor(past / 60)} min ago`;
+  if (past < 24 * 3600) return `${Math.floor(past / 3600)} h ago`;
+  return new Date(time).toLocaleDateString([], { day: "numeric", month: "short", year: "numeric" });
+}
+
+/** Ask whether somebody means it; `yes` is what the button says that does it. */
+export function sure(question, yes) {
+  return new Promise((resolve) => {
+    const dialog = h(
+      "dialog",
+      { class: "card", "aria-label": yes },
+      h(
+        "form",
+        { method: "dialog" },
+        h("p", {}, question),
+        h("div", { class: "row" }, h("button", { class: "main", value: "yes" }, yes), h("button", { class: "plain", value: "" }, "Cancel")),
+      ),
+    );
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
 export function count(number, one, many = `${one}s`) {
   return `${number.toLocaleString()} ${number === 1 ? one : many}`;
 }

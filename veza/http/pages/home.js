@@ -1,52 +1,18 @@
-// The start page: who is on air, what was uploaded last, and the ways to add to both.
+// The start page: who is on air, what was uploaded and offered last, where people talk, and the ways to add to it.
 
-import "./account.js";
+import { ask } from "./account.js";
 import { call, session, upload } from "./api.js";
-import { $, clock, count, h, onSubmit, say, sentence } from "./dom.js";
+import { listingCard, roomCard, streamCard, trackCard } from "./cards.js";
+import { $, h, onSubmit, say, sentence } from "./dom.js";
 
-const PAGE = 24;
+const PAGE = 12;
+const ROOMS = 6;
 let shown = 0;
 let asked = 0;
 
-function trackCard(track) {
-  return h(
-    "li",
-    {},
-    h(
-      "a",
-      { class: "card", href: `/tracks/${track.id}` },
-      h("b", {}, track.title),
-      h("span", {}, track.artist || track.owner?.username || ""),
-      h(
-        "span",
-        { class: "small" },
-        track.status === "ready"
-          ? `${clock(track.duration_ms / 1000)} · ${count(track.play_count, "play")} · ${count(track.like_count, "like")}`
-          : track.status === "failed"
-            ? "could not be processed"
-            : "being processed",
-      ),
-    ),
-  );
-}
-
-function streamCard(stream) {
-  return h(
-    "li",
-    {},
-    h(
-      "a",
-      { class: "card", href: `/s/${stream.slug}` },
-      h("b", {}, stream.title),
-      h("span", {}, stream.song || stream.owner?.username || ""),
-      h("span", { class: "small" }, `${stream.category} · ${count(stream.listeners, "listener")}`),
-    ),
-  );
-}
-
 async function showTracks(more = false) {
   const order = ++asked;
-  const form = new FormData($("#search"));
+  const form = new FormData($("#find-tracks"));
   const query = new URLSearchParams({ sort: form.get("sort"), limit: PAGE, page: more ? shown / PAGE + 1 : 1 });
   if (form.get("search").trim()) query.set("search", form.get("search").trim());
   let page;
@@ -75,12 +41,43 @@ async function showStreams() {
   }
 }
 
+async function showListings() {
+  try {
+    const { listings } = await call("GET", "/listings?limit=8");
+    $("#listings").replaceChildren(...listings.map(listingCard));
+    $("#for-sale").hidden = listings.length === 0;
+  } catch {
+    // The market's own page says what is wrong.
+  }
+}
+
+async function showRooms() {
+  const none = $("#no-rooms");
+  if (!session()) {
+    $("#rooms").replaceChildren();
+    none.replaceChildren(h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"), " to see the rooms.");
+    none.hidden = false;
+    return;
+  }
+  try {
+    const { rooms } = await call("GET", "/chat/rooms?limit=100");
+    const time = (room) => new Date(room.last_message?.created_at || room.created_at);
+    rooms.sort((one, other) => time(other) - time(one));
+    $("#rooms").replaceChildren(...rooms.slice(0, ROOMS).map(roomCard));
+    none.textContent = "No rooms yet.";
+    none.hidden = rooms.length > 0;
+  } catch (error) {
+    none.textContent = sentence(error);
+    none.hidden = false;
+  }
+}
+
 let typing;
-$("#search").addEventListener("input", () => {
+$("#find-tracks").addEventListener("input", () => {
   clearTimeout(typing);
   typing = setTimeout(showTracks, 250);
 });
-$("#search").addEventListener("submit", (event) => event.preventDefault());
+$("#find-tracks").addEventListener("submit", (event) => event.preventDefault());
 $("#more").addEventListener("click", () => showTracks(true));
 
 onSubmit($("#upload"), async (fields, form) => {
@@ -93,7 +90,7 @@ onSubmit($("#upload"), async (fields, form) => {
   body.append("file", fields.get("file"));
   bar.hidden = false;
   try {
-    let track = await upload(body, (part) => (bar.value = part));
+    let track = await upload("/tracks", body, (part) => (bar.value = part));
     say(place, `“${track.title}” is stored and being processed…`);
     bar.removeAttribute("value"); // however long that takes
     while (track.status === "processing") {
@@ -118,8 +115,17 @@ onSubmit($("#go-live"), async (fields) => {
   location.href = `/s/${made.slug}/broadcast`;
 });
 
-window.addEventListener("veza:session", () => showTracks());
+function showLiving() {
+  showStreams();
+  showRooms();
+}
+
+window.addEventListener("veza:session", () => {
+  showTracks();
+  showRooms();
+});
 showTracks();
-showStreams();
-setInterval(() => document.hidden || showStreams(), 10_000);
+showListings();
+showLiving();
+setInterval(() => document.hidden || showLiving(), 10_000);
 if (location.hash === "#upload" && session()) $("#upload input").focus();

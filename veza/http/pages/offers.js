@@ -1,0 +1,66 @@
+// All one's offers, made and got. What happens to them meanwhile shows at once.
+
+import { ask } from "./account.js";
+import { call, session, whole } from "./api.js";
+import { $, h, say, sentence } from "./dom.js";
+import { offerCard } from "./offercard.js";
+
+const PAGE = 20;
+const form = $("#which");
+const list = $("#offers");
+let page = 1;
+let asked = 0;
+
+function card(offer) {
+  return offerCard(offer, (now) => document.getElementById(`offer-${now.id}`)?.replaceWith(card(now)));
+}
+
+async function show(more = false) {
+  const order = ++asked;
+  if (!session()) {
+    list.replaceChildren();
+    $("#state").replaceChildren(h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"), " to see your offers.");
+    return;
+  }
+  page = more ? page + 1 : 1;
+  const query = new URLSearchParams({ type: form.elements.type.value, page, limit: PAGE });
+  if (form.elements.status.value) query.set("status", form.elements.status.value);
+  try {
+    const { data, meta } = await whole("GET", `/offers?${query}`);
+    if (order !== asked) return;
+    const cards = data.offers.map(card);
+    if (more) list.append(...cards);
+    else list.replaceChildren(...cards);
+    say($("#state"), list.children.length ? "" : "No offers here.");
+    $("#more").hidden = page >= meta.total_pages;
+  } catch (error) {
+    if (order === asked) say($("#state"), sentence(error), true);
+  }
+}
+
+/** The offer the address names, be it on the first page or not: looking at it tells its maker it was seen. */
+async function named() {
+  const id = /^#offer-(\d{1,19})$/.exec(location.hash)?.[1];
+  if (!id || !session()) return;
+  try {
+    const found = card(await call("GET", `/offers/${id}`));
+    document.getElementById(`offer-${id}`)?.remove();
+    list.prepend(found);
+    found.focus();
+  } catch (error) {
+    say($("#state"), sentence(error), true);
+  }
+}
+
+window.addEventListener("veza:notification", async ({ detail }) => {
+  if (detail.kind !== "offer") return;
+  const shown = document.getElementById(`offer-${Number(detail.offer_id)}`);
+  if (!shown) return show();
+  const now = await call("GET", `/offers/${Number(detail.offer_id)}`).catch(() => null);
+  if (now) shown.replaceWith(card(now));
+});
+form.addEventListener("change", () => show());
+$("#more").addEventListener("click", () => show(true));
+window.addEventListener("hashchange", named);
+window.addEventListener("veza:session", () => show());
+show().then(named);
