@@ -21,7 +21,9 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-admin = typer.Typer(no_args_is_help=True, help="Care for a server: make administrators.")
+admin = typer.Typer(
+    no_args_is_help=True, help="Care for a server: make administrators, help who lost a phone."
+)
 cli.add_typer(admin, name="admin")
 
 
@@ -100,6 +102,14 @@ def create(
     from veza.commands.admin import create as run
 
     run(username, email, password, role)
+
+
+@admin.command()
+def two_factor_off(username: Annotated[str, typer.Argument(help="Whose.")]) -> None:
+    """Switch off the second factor of somebody who lost phone and recovery codes."""
+    from veza.commands.admin import two_factor_off as run
+
+    run(username)
 
 
 @cli.command()

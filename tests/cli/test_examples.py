@@ -20,7 +20,7 @@ from tests.chat.conftest import SECRET
 from tests.cli.conftest import ROOT, Veza
 from tests.media.inputs import Inputs, ffmpeg
 from veza.app import open_server
-from veza.client import RoomMessage, UserConnected, VezaClient
+from veza.client import AuthFailed, RoomMessage, UserConnected, VezaClient
 from veza.config import Settings
 from veza.db.pool import Database
 from veza.security.signing import Signer
@@ -212,8 +212,15 @@ async def test_the_examples_of_signing_agree_with_the_vector() -> None:
 
 async def test_the_examples_of_authentication(veza: Veza, server: Here) -> None:
     out = await in_a_shell("docs/authentication.md", server, veza)
-    me, sessions, logout = answers(out)
+    me, sessions, logout, lise = answers(out)
     assert logout["success"]
+    assert lise["data"]["user"]["username"] == "lise"
+    codes = json.loads((veza.home / "codes.json").read_text())["data"]["recovery_codes"]
+    async with VezaClient(server.url) as client:
+        with pytest.raises(AuthFailed) as refused:
+            await client.login("lise", "correct horse")
+        assert refused.value.code == "TWO_FACTOR_REQUIRED"
+        await client.login("lise", "correct horse", totp_code=codes[0])
     assert me["data"]["username"] == "grace"
     assert len(sessions["data"]["sessions"]) == 1
 

@@ -71,7 +71,12 @@ class VezaClient(Tracks, Streams):
         return self._logged_in(await self.request("POST", "auth/register", json=body, auth=False))
 
     async def login(self, name: str, password: str, *, totp_code: str | None = None) -> Login:
-        """Log in by e-mail address or username."""
+        """Log in by e-mail address or username.
+
+        Args:
+            totp_code: of the authenticator, or a recovery code, where the account has a second factor. Without one
+                that is refused with the code `TWO_FACTOR_REQUIRED`.
+        """
         body = {"email" if "@" in name else "username": name, "password": password}
         if totp_code is not None:
             body["totp_code"] = totp_code

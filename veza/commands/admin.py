@@ -1,4 +1,4 @@
-"""`veza admin create`: the first administrator, whom nobody could appoint.
+"""`veza admin create`: the first administrator, whom nobody could appoint. `veza admin two-factor-off`: a lost phone.
 
 Gives the role to whoever has the name, or makes the account. Whoever may run this on the machine owns it, so nobody is
 asked for leave. A running server notices within a minute.
@@ -52,6 +52,31 @@ def create(username: str | None, email: str | None, password: str | None, role: 
         print(f"{done.username} (id {done.user_id}) was {role} already")
     else:
         print(f"{done.username} (id {done.user_id}) is {role} now, and was {done.before}")
+
+
+def two_factor_off(username: str) -> None:
+    """Switch somebody's second factor off; the password stays. Noted in the audit log.
+
+    Raises:
+        Problem: nobody has that name.
+    """
+    settings = config.load()
+    log.setup(settings.log_format, "warning")
+    from veza.commands.database import with_database
+    from veza.db import two_factor
+    from veza.db.pool import Database
+
+    async def work(database: Database) -> tuple[int, bool] | None:
+        return await database.write(two_factor.reset, username)
+
+    found = with_database(settings, work)
+    if found is None:
+        raise Problem(f"nobody is called {username}")
+    user_id, was = found
+    if was:
+        print(f"{username} (id {user_id}) logs in with the password alone now")
+    else:
+        print(f"{username} (id {user_id}) had no second factor")
 
 
 def _checked(username: str, email: str, password: str) -> dict[str, str]:

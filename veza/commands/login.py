@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from veza import config
 from veza.client import ApiError, AuthFailed, ClientError, Tokens, VezaClient
+from veza.client.models import Login
 from veza.commands.lines import is_terminal
 from veza.commands.saved import Logins, Saved
 from veza.errors import Problem
@@ -71,7 +72,7 @@ async def log_in(client: VezaClient, url: str, user: str | None, register: bool)
 async def _ask_who(client: VezaClient, user: str | None, register: bool) -> str:
     password = os.environ.get("VEZA_PASSWORD")
     if user and password and not register:
-        answer = await client.login(user, password)
+        answer = await _log_in(client, user, password)
         return answer.user.username if answer.user else user
     if not is_terminal(sys.stdin):
         raise Problem(
@@ -90,7 +91,7 @@ async def _ask_who(client: VezaClient, user: str | None, register: bool) -> str:
             if register:
                 answer = await client.register(name, email, typed)
             else:
-                answer = await client.login(name, typed)
+                answer = await _log_in(client, name, typed)
             return answer.user.username if answer.user else name
         except ApiError as error:
             print(f"{error}")
@@ -99,6 +100,20 @@ async def _ask_who(client: VezaClient, user: str | None, register: bool) -> str:
             if error.status not in (400, 401, 409):
                 raise
             user = None
+
+
+async def _log_in(client: VezaClient, name: str, password: str) -> Login:
+    """Log in; in a terminal the code of a second factor is asked for, until it is right."""
+    code: str | None = None
+    while True:
+        try:
+            return await client.login(name, password, totp_code=code)
+        except ApiError as error:
+            if error.code not in ("TWO_FACTOR_REQUIRED", "INVALID_CODE") or not is_terminal(sys.stdin):
+                raise
+            if code is not None:
+                print(f"{error}")
+        code = _ask("Code of your authenticator, or a recovery code: ")
 
 
 def _ask(question: str) -> str:

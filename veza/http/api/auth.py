@@ -18,7 +18,9 @@ from quart import Blueprint, Response, g, request
 
 from veza.actors.registry import Identity
 from veza.db import accounts, mail_tokens, sessions, users
+from veza.db import two_factor as factors
 from veza.db.errors import Conflict, Unavailable
+from veza.db.two_factor import Proof
 from veza.http.api import letters
 from veza.http.api.access import (
     address,
@@ -47,6 +49,7 @@ from veza.http.api.models import (
 )
 from veza.http.api.openapi import answers, fails
 from veza.http.api.services import Services, services
+from veza.http.api.two_factor import judge, proven, wrong_code
 from veza.security.passwords import Busy
 from veza.security.tokens import digest, new_secret
 
@@ -94,7 +97,10 @@ async def register(data: Registration) -> Response:
 @answers(SignedIn, beside=TokenPair)
 @fails(401, 423)
 async def login(data: Login) -> Response:
-    """Log in with e-mail (or username) and password."""
+    """Log in with e-mail (or username) and password.
+
+    401 `TWO_FACTOR_REQUIRED`, after the right password only: send it again with `totp_code` or `recovery_code`.
+    """
     s = services()
     typed = (data.email or data.username or "").lower()
     by_email = data.email is not None and "@" in typed
@@ -109,19 +115,26 @@ async def login(data: Login) -> Response:
         if known is None or not verdict.right:
             s.logins.failed(account)
             raise _wrong()
-        s.logins.succeeded(account, here)
+        proof = await _second_factor(s, known.user_id, data, here)
         if known.barred:
+            s.logins.succeeded(account, here)
             raise ApiError(423, "ACCOUNT_DISABLED", "This account is disabled.")
         stronger = await _upgraded(s, data.password) if verdict.outdated else None
         opening, refresh_token = _opening(s)
-        user = await s.db.write_shielded(
-            sessions.open_for, known.user_id, known.password_hash, stronger, opening
-        )
+        with trio.CancelScope(shield=True):  # a code is taken with the session it opens, or not at all
+            user = await s.db.write(
+                factors.open_session, known.user_id, known.password_hash, stronger, opening, proof
+            )
     except (Busy, Unavailable):
         s.logins.uncounted(account, here)
         raise
+    except factors.NotProven:
+        s.logins.failed(account)
+        # Without one, the second factor was enabled while we looked.
+        raise (code_needed() if proof is None else wrong_code(401)) from None
     if user is None:  # the password was changed, or the account disabled, while we looked
         raise _wrong()
+    proven(s, known.user_id, proof, here)
     return _signed_in(s, user, opening.sid, refresh_token)
 
 
@@ -338,6 +351,22 @@ def _signed_in(s: Services, user: users.User, sid: UUID, refresh_token: str, sta
     return ok(data, status=status, extra=msgspec.structs.asdict(pair))
 
 
+async def _second_factor(s: Services, user_id: int, data: Login, here: str) -> Proof | None:
+    """What the login may prove as its second factor; None where the account has none. Raises ApiError."""
+    found = await s.db.read(factors.of, user_id)
+    if found is None or not found.enabled:
+        return None
+    code = data.totp_code or data.recovery_code
+    if code is None:
+        s.logins.uncounted(user_id, here)  # half a login: the other half is counted
+        raise code_needed()
+    proof = judge(s, user_id, found, code)
+    if proof is None:
+        s.logins.failed(user_id)
+        raise wrong_code(401)
+    return proof
+
+
 async def _upgraded(s: Services, password: str) -> str | None:
     """A hash at today's costs; not now when too many wait, the next login will do."""
     try:
@@ -363,6 +392,12 @@ def _taken(constraint: str | None) -> ApiError:
     if constraint == users.USERNAME_TAKEN:
         return conflict("USERNAME_EXISTS", "This username is taken.")
     return conflict("EMAIL_EXISTS", "An account with this e-mail address exists already.")
+
+
+def code_needed() -> ApiError:
+    return ApiError(
+        401, "TWO_FACTOR_REQUIRED", "Send the code of your authenticator too, or one of your recovery codes."
+    )
 
 
 def _wrong() -> ApiError:

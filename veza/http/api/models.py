@@ -79,12 +79,18 @@ class Registration(Struct, frozen=True):
 Typed = Annotated[str, Meta(min_length=1, max_length=255, extra={"says": "Must be a text.", "trim": True})]
 
 
+Code = Annotated[str, Meta(min_length=1, max_length=64, extra={"says": "Must be a code.", "trim": True})]
+
+
 class Login(Struct, frozen=True):
-    """`username` is accepted instead of `email`."""
+    """`username` is accepted instead of `email`. `totp_code`, or `recovery_code`, where the account has a second
+    factor; either is taken in either field."""
 
     password: GivenPassword
     email: Typed | None = None
     username: Typed | None = None
+    totp_code: Code | None = None
+    recovery_code: Code | None = None
 
     def check(self) -> Iterator[tuple[str, str]]:
         if self.email is None and self.username is None:

@@ -30,8 +30,12 @@ from veza.media.library import Library
 from veza.security.origins import Origins
 from veza.security.passwords import Passwords
 from veza.security.rates import Buckets, LoginGuard
+from veza.security.second_factor import SecretBox
 from veza.security.signing import Signer
 from veza.security.tokens import AccessTokens
+
+# Wrong ones; three of a million codes are right at a time, so a thief's chance is one in a hundred after two weeks.
+CODES_PER_HOUR = 10
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,7 +54,9 @@ class Services:
     message_rates: Buckets  # shared with the sockets: more ways in give no more words
     mail_rates: Buckets
     play_rates: Buckets  # by listener
+    code_rates: Buckets  # codes of six digits tried for an account, from wherever
     logins: LoginGuard
+    secrets: SecretBox
     library: Library
     avatars: Avatars
     signer: Signer
@@ -63,6 +69,7 @@ class Services:
     recordings: Recordings | None = None
     notices: Notices | None = None  # carries what others are to hear of
     actors_ready: Callable[[], Awaitable[bool]] | None = None  # asked by /ready
+    wall: Callable[[], float] = time.time  # what authenticators' codes are judged by
     extra: dict[str, Any] = field(default_factory=dict)
 
     def poke(self) -> None:
@@ -111,10 +118,12 @@ def assemble(
             settings.rate_mails_per_hour / 3600, math.ceil(settings.rate_mails_per_hour), clock=clock
         ),
         play_rates=Buckets(settings.rate_plays_per_minute / 60, settings.rate_plays_burst, clock=clock),
+        code_rates=Buckets(CODES_PER_HOUR / 3600, CODES_PER_HOUR, clock=clock),
         logins=LoginGuard(settings.rate_login_per_minute, clock=clock),
         library=library,
         avatars=Avatars(library.avatars),
         signer=Signer(settings.secret_key),
+        secrets=SecretBox(settings.secret_key),
         desk=desk,
         system=system,
         **more,
