@@ -207,6 +207,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     follows_max: Annotated[Count, "people one person may follow"] = 5_000
     blocks_max: Annotated[Count, "people one person may block"] = 5_000
 
+    # Market
+    listings_open_max: Annotated[Count, "open listings one person may have"] = 200
+    offers_open_max: Annotated[Count, "open offers one person may have made"] = 100
+    listing_image_limit: Annotated[Size, "largest image of a listing, then 413"] = 5 * MiB
+
     # Live streams
     streams_owned_max: Annotated[Count, "streams one person may have that have not ended"] = 20
     streams_kept_max: Annotated[
@@ -274,6 +279,7 @@ SECTIONS: Final = {  # the first field of each section, for the printed table
     "rate_messages_per_minute": "Rates",
     "room_ring_messages": "Rooms",
     "media_workers": "Media",
+    "listings_open_max": "Market",
     "streams_owned_max": "Live streams",
 }
 DATABASE_PARTS: Final = {  # what DATABASE_URL may be put together from

@@ -26,13 +26,16 @@ from veza.http.api.access import identify, rate_address
 from veza.http.api.admin import admin
 from veza.http.api.auth import auth
 from veza.http.api.avatars import AVATAR_ROUTES, avatars
+from veza.http.api.categories import categories
 from veza.http.api.comments import comments
 from veza.http.api.conversations import letters
 from veza.http.api.envelope import INTERNAL, ApiError, failure, rate_limited, translate
 from veza.http.api.feed import feed
 from veza.http.api.invites import invites
+from veza.http.api.listings import favorites, listings
 from veza.http.api.messages import chat_messages
 from veza.http.api.moderation import moderation
+from veza.http.api.offers import offers
 from veza.http.api.playlists import playlists
 from veza.http.api.rooms import chat_rooms
 from veza.http.api.services import Services, services
@@ -72,6 +75,10 @@ TAGS: Final = [
     ("playlists", "Tracks in an order somebody chose"),
     ("feed", "What is new from those one follows"),
     ("streams", "Live streams: making, finding and ending them"),
+    ("listings", "What people sell or would exchange"),
+    ("favorites", "Listings one has marked"),
+    ("offers", "Bids for listings"),
+    ("categories", "Where listings stand"),
     ("rooms", "Rooms, coming and going"),
     ("invites", "Codes that let people into rooms"),
     ("moderation", "Members, roles, mutes and bans of a room"),
@@ -145,6 +152,10 @@ def create_app(services: Services) -> QuartTrio:
         feed,
         avatars,
         streams,
+        listings,
+        favorites,
+        offers,
+        categories,
     ):
         app.register_blueprint(blueprint, url_prefix=BASE + (blueprint.url_prefix or ""))
     app.register_blueprint(system)
