@@ -41,7 +41,17 @@ _FLAGS: Final = (
 )
 
 
-_KEYS: Final = {"Enter": 13, "End": 35, "Home": 36, "ArrowRight": 39}
+_KEYS: Final = {
+    "Enter": 13,
+    "Escape": 27,
+    "End": 35,
+    "Home": 36,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+    "/": 191,
+}
+_TEXTS: Final = {"Enter": "\r", "/": "/"}  # what a key writes
 
 
 class Chromium:
@@ -127,12 +137,18 @@ class Browser:
         return result
 
     @asynccontextmanager
-    async def page(self, url: str, *, storage: dict[str, str] | None = None) -> AsyncIterator[Page]:
-        """A page of its own at this address, loaded; `storage` is in its localStorage before anything runs."""
-        context = (await self.command("Target.createBrowserContext"))["browserContextId"]
+    async def page(
+        self, url: str, *, storage: dict[str, str] | None = None, beside: Page | None = None
+    ) -> AsyncIterator[Page]:
+        """A page at this address, loaded: in a browser of its own, or another tab of that of `beside`. `storage` is in
+        its localStorage before anything runs."""
+        if beside is not None:
+            context = beside.context
+        else:
+            context = (await self.command("Target.createBrowserContext"))["browserContextId"]
         target = await self.command("Target.createTarget", url="about:blank", browserContextId=context)
         attached = await self.command("Target.attachToTarget", targetId=target["targetId"], flatten=True)
-        page = Page(self, attached["sessionId"])
+        page = Page(self, attached["sessionId"], context)
         self._pages[page.session] = page
         try:
             for domain in ("Page", "Runtime", "Log"):
@@ -145,7 +161,10 @@ class Browser:
             yield page
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
-                await self.command("Target.disposeBrowserContext", browserContextId=context)
+                if beside is None:
+                    await self.command("Target.disposeBrowserContext", browserContextId=context)
+                else:
+                    await self.command("Target.closeTarget", targetId=target["targetId"])
             del self._pages[page.session]
 
     async def aclose(self) -> None:
@@ -156,8 +175,9 @@ class Browser:
 class Page:
     """One tab."""
 
-    def __init__(self, browser: Browser, session: str) -> None:
+    def __init__(self, browser: Browser, session: str, context: str) -> None:
         self.session = session
+        self.context = context
         self.complaints: list[str] = []  # errors on the console, exceptions, what the content policy stopped
         self._browser = browser
         self._loaded = trio.Event()
@@ -224,12 +244,26 @@ class Page:
 
     async def press(self, key: str) -> None:
         code = _KEYS[key]
-        text = {"text": "\r"} if key == "Enter" else {}
+        text = {"text": _TEXTS[key]} if key in _TEXTS else {}
         await self.command(
             "Input.dispatchKeyEvent", type="keyDown", key=key, code=key, windowsVirtualKeyCode=code, **text
         )
         await self.command(
             "Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code
+        )
+
+    async def choose_files(self, selector: str, *paths: Path) -> None:
+        """As if these had been picked in the dialog of a file field."""
+        root = (await self.command("DOM.getDocument"))["root"]["nodeId"]
+        field = await self.command("DOM.querySelector", nodeId=root, selector=selector)
+        await self.command("DOM.setFileInputFiles", files=[str(path) for path in paths], **field)
+
+    async def select(self, selector: str, value: str) -> None:
+        """Choose what has this value, as the keys or the mouse would."""
+        await self.run(
+            f"(e => {{ e.value = {json.dumps(value)}; for (const kind of ['input', 'change'])"
+            f" e.dispatchEvent(new Event(kind, {{bubbles: true}})) }})"
+            f"(document.querySelector({json.dumps(selector)}))"
         )
 
     async def type(self, selector: str, text: str) -> None:

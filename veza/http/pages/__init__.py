@@ -26,6 +26,7 @@ _FILES: Final = (
     "account.js",
     "api.js",
     "bell.js",
+    "bell.svg",
     "broadcast.js",
     "cards.js",
     "categories.js",

@@ -12,7 +12,7 @@ const number = h("span", { class: "number", hidden: true });
 const button = h(
   "button",
   { class: "plain bell", type: "button", "aria-expanded": "false", "aria-controls": "bell-list", onclick: () => toggle() },
-  h("span", { "aria-hidden": "true" }, "🔔"),
+  h("span", { class: "bell-shape" }),
   number,
 );
 const list = h("ul", { class: "notices" });

@@ -136,7 +136,8 @@ export class RoomChat {
     this.seen = message.seq;
     const below = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 40;
     const when = new Date(message.created_at);
-    const card = message.message_type === "offer"; // the server's word on a step of an offer
+    // The server's word on a step of an offer; nobody else sends this type.
+    const offer = message.message_type === "offer" && /^\/api\/v1\/offers\/(\d+)$/.exec(message.media_url)?.[1];
     this.list.append(
       h(
         "li",
@@ -146,7 +147,7 @@ export class RoomChat {
         h("b", {}, message.username || message.from_username || "somebody"),
         " ",
         h("span", { class: "text" }, message.deleted_at ? "(deleted)" : message.content),
-        ...(card ? [" ", h("a", { href: "/offers" }, "Offers")] : []),
+        offer ? h("a", { class: "after", href: `/offers#offer-${offer}` }, "The offer") : null,
       ),
     );
     while (this.list.children.length > SHOWN) this.list.firstChild.remove();

@@ -8,7 +8,7 @@ import { $, count, h, say, sentence } from "./dom.js";
 import { cents } from "./money.js";
 
 const PAGE = 24;
-const SORTS = { new: "newest", price_asc: "cheapest first", price_desc: "dearest first", popular: "most wanted" };
+const SORTS = { newest: "newest", oldest: "oldest", price_asc: "cheapest first", price_desc: "dearest first", popular: "most wanted" };
 const FIELDS = ["search", "category", "state", "min", "max", "sort", "whose"];
 const form = $("#filters");
 let asked = 0;
@@ -16,7 +16,7 @@ let asked = 0;
 /** What the address says, in the form. */
 function read() {
   const query = new URLSearchParams(location.search);
-  for (const name of FIELDS) form.elements[name].value = query.get(name) ?? (name === "sort" ? "new" : "");
+  for (const name of FIELDS) form.elements[name].value = query.get(name) ?? (name === "sort" ? "newest" : "");
   return Math.max(1, Number.parseInt(query.get("page"), 10) || 1);
 }
 
@@ -25,20 +25,24 @@ function address(page) {
   const query = new URLSearchParams();
   for (const name of FIELDS) {
     const value = form.elements[name].value.trim();
-    if (value && !(name === "sort" && value === "new")) query.set(name, value);
+    if (value && !(name === "sort" && value === "newest")) query.set(name, value);
   }
   if (page > 1) query.set("page", page);
   return `/market${query.size ? `?${query}` : ""}`;
 }
 
-/** The same as the server wants it. */
+/** The same as the server wants it. What one has marked is one list, in the order it was marked. */
 function wanted(page) {
   const value = (name) => form.elements[name].value.trim();
-  const query = new URLSearchParams({ sort: value("sort") || "new", page, limit: PAGE });
+  if (value("whose") === "favorites") return "/users/me/favorites?limit=100";
+  const query = new URLSearchParams({ sort: value("sort") || "newest", page, limit: PAGE });
   for (const name of ["search", "category", "state"]) if (value(name)) query.set(name, value(name));
   for (const name of ["min", "max"]) if (value(name)) query.set(`${name}_price`, cents(value(name)));
-  if (value("whose") === "mine" && session()) query.set("user_id", session().user.id);
-  return value("whose") === "favorites" ? `/listings/favorites?${query}` : `/listings?${query}`;
+  if (value("whose") === "mine" && session()) {
+    query.set("user_id", session().user.id);
+    query.set("status", "all");
+  }
+  return `/listings?${query}`;
 }
 
 async function show(page) {
@@ -52,7 +56,9 @@ async function show(page) {
   }
   if (order !== asked) return; // something else is looked for meanwhile
   const { data, meta } = found;
-  say($("#state"), meta.total ? count(meta.total, "thing") : "Nothing like that is offered now.");
+  const total = meta.total ?? data.listings.length;
+  say($("#state"), total ? count(total, "thing") : "Nothing like that is offered now.");
+  for (const name of FIELDS) form.elements[name].disabled = name !== "whose" && form.elements.whose.value === "favorites";
   $("#listings").replaceChildren(...data.listings.map(listingCard));
   for (const [id, to, there] of [
     ["#before", page - 1, page > 1],

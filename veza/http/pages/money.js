@@ -1,28 +1,40 @@
-// Money as people write and read it. On the wire it is whole cents and a currency.
+// Money as people write and read it. On the wire it is a whole number of the currency's smallest unit.
+
+const DIGITS = new Map();
+
+function digits(currency) {
+  if (!DIGITS.has(currency)) {
+    const how = new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions();
+    DIGITS.set(currency, how.maximumFractionDigits);
+  }
+  return DIGITS.get(currency);
+}
 
 /** 123450 → "€1,234.50"; nothing → null. */
-export function money(cents, currency = "EUR") {
+export function money(cents, currency) {
   if (cents === null || cents === undefined) return null;
-  const digits = cents % 100 ? 2 : 0;
-  const how = { style: "currency", currency, minimumFractionDigits: digits, maximumFractionDigits: 2 };
-  try {
-    return new Intl.NumberFormat([], how).format(cents / 100);
-  } catch {
-    return `${(cents / 100).toFixed(2)} ${currency}`;
-  }
+  const value = cents / 10 ** digits(currency);
+  const how = { style: "currency", currency };
+  if (Number.isInteger(value)) how.maximumFractionDigits = how.minimumFractionDigits = 0;
+  return new Intl.NumberFormat([], how).format(value);
 }
 
 /** "1 234,50" → 123450; an empty text → null. Throws with a sentence where it is no amount. */
-export function cents(text) {
-  const plain = text.replace(/[\s  ’']/g, "");
+export function cents(text, currency = "EUR") {
+  const plain = text.replace(/[\s'’]/g, "");
   if (!plain) return null;
-  const found = /^(\d{1,9})(?:[.,](\d{1,2}))?$/.exec(plain);
-  if (!found) throw new Error(`“${text.trim()}” is no amount; write it as 120 or 99.50.`);
-  return Number(found[1]) * 100 + Number((found[2] || "").padEnd(2, "0"));
+  const most = digits(currency);
+  const found = /^(\d{1,9})(?:[.,](\d{1,4}))?$/.exec(plain);
+  const rest = found?.[2] || "";
+  if (!found || rest.length > most) {
+    throw new Error(`“${text.trim()}” is no amount; write it as ${most ? `120 or ${(99.5).toFixed(most)}` : "120"}.`);
+  }
+  return Number(found[1] + rest.padEnd(most, "0"));
 }
 
 /** The reverse of `cents`, for fields: 9950 → "99.50". */
-export function amount(value) {
+export function amount(value, currency = "EUR") {
   if (value === null || value === undefined) return "";
-  return value % 100 ? (value / 100).toFixed(2) : String(value / 100);
+  const whole = value / 10 ** digits(currency);
+  return Number.isInteger(whole) ? String(whole) : whole.toFixed(digits(currency));
 }

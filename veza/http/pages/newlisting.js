@@ -16,7 +16,7 @@ let ready = false;
 const previews = new Previews($("#previews"), $("#files"), (n) => call("DELETE", `/listings/${id}/images/${n}`));
 
 function body(fields) {
-  const json = { price_cents: cents(fields.get("price")) };
+  const json = { price_cents: cents(fields.get("price"), fields.get("currency")) };
   for (const name of WORDS) json[name] = fields.get(name).trim();
   for (const name of ["exchange_for", "location"]) json[name] ||= null;
   if (json.price_cents === null && !json.exchange_for) throw new Error("Say a price, what you would take in exchange, or both.");
@@ -55,7 +55,7 @@ async function begin() {
     if (!id) return;
     const listing = await call("GET", `/listings/${id}`);
     for (const name of WORDS) form.elements[name].value = listing[name] ?? "";
-    form.elements.price.value = amount(listing.price_cents);
+    form.elements.price.value = amount(listing.price_cents, listing.currency);
     listing.images.forEach((image) => previews.stored(image));
     changing();
   } catch (error) {

@@ -38,7 +38,7 @@ export function termsForm(things, send, { currency, start = {}, lasting = false,
       "label",
       {},
       `Money (${currency})`,
-      h("input", { name: "amount", inputMode: "decimal", autocomplete: "off", value: amount(start.amount_cents) }),
+      h("input", { name: "amount", inputMode: "decimal", autocomplete: "off", value: amount(start.amount_cents, currency) }),
     ),
     h("label", {}, lasting ? "One of my things in exchange" : "A thing in exchange", thing),
     h("label", {}, "A word with it", h("textarea", { name: "message", maxLength: 1000, rows: 3 })),
@@ -58,7 +58,7 @@ export function termsForm(things, send, { currency, start = {}, lasting = false,
     h("div", { class: "row" }, h("button", { class: "main", type: "submit" }, label)),
   );
   onSubmit(form, async (fields) => {
-    const body = { amount_cents: cents(fields.get("amount")) };
+    const body = { amount_cents: cents(fields.get("amount"), currency) };
     if (fields.get("proposed_listing_id")) body.proposed_listing_id = Number(fields.get("proposed_listing_id"));
     if (body.amount_cents === null && !body.proposed_listing_id) throw new Error("Say what: money, a thing, or both.");
     if (fields.get("message").trim()) body.message = fields.get("message").trim();
