@@ -28,7 +28,8 @@ CREATE TABLE users (
     updated_at      timestamptz NOT NULL DEFAULT now(),
     muted_until     timestamptz,
     -- A deleted account keeps its row, under no name of anybody's, so that what others said to it stays theirs.
-    deleted_at      timestamptz
+    deleted_at      timestamptz,
+    CONSTRAINT users_deleted_stay_so CHECK (deleted_at IS NULL OR NOT is_active)
 );
 CREATE UNIQUE INDEX users_username_key ON users (lower(username));
 -- LIKE 'abc%' cannot use the index above in most locales.
@@ -535,6 +536,12 @@ CREATE TABLE recovery_codes (
 
 -- What somebody's acts cause nobody who muted him hears of.
 CREATE TABLE mutes (
+-- Accounts that were deleted, as long as something of theirs may still have to go: rows, rooms, files.
+CREATE TABLE deletions (
+    user_id         bigint PRIMARY KEY REFERENCES users ON DELETE CASCADE,
+    began_at        timestamptz NOT NULL DEFAULT now()
+);
+
     muter_id        bigint NOT NULL REFERENCES users ON DELETE CASCADE,
     muted_id        bigint NOT NULL REFERENCES users ON DELETE CASCADE,
     created_at      timestamptz NOT NULL DEFAULT now(),

@@ -27,6 +27,8 @@ async def face(conn: Any, user_id: int) -> Face | None:
 async def put(conn: Any, user_id: int, avatar: str | None) -> bool:
     """Give a person another avatar, or none. False where the account is gone."""
     done = await conn.execute(
-        "UPDATE users SET avatar = $2, updated_at = now() WHERE id = $1", user_id, avatar
+        "UPDATE users SET avatar = $2, updated_at = now() WHERE id = $1 AND deleted_at IS NULL",
+        user_id,
+        avatar,
     )
     return not str(done).endswith(" 0")

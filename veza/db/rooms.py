@@ -168,7 +168,8 @@ async def blocked_between(conn: Any, one: int, other: int) -> list[tuple[int, in
     """Which of the two have blocked the other: (blocker, blocked) pairs."""
     rows = await conn.fetch(
         "SELECT blocker_id, blocked_id FROM blocks WHERE (blocker_id = $1 AND blocked_id = $2)"
-        " OR (blocker_id = $2 AND blocked_id = $1)",
+        " OR (blocker_id = $2 AND blocked_id = $1)"
+        " UNION SELECT id, $1 + $2 - id FROM users WHERE id IN ($1, $2) AND deleted_at IS NOT NULL",
         one,
         other,
     )
@@ -233,6 +234,38 @@ async def remove_member(conn: Any, room_id: int, user_id: int) -> int | None:
     )
     await _recount(conn, room_id, 0 if role is None else -1)
     return await _bequeath(conn, room_id) if role == "owner" else None
+
+
+class Departed(msgspec.Struct, frozen=True):
+    """Somebody's account is gone: who has his room now, if anybody; whether the room went with him."""
+
+    heir: int | None
+    removed: bool
+
+
+async def depart(conn: Any, room_id: int, user_id: int) -> Departed:
+    """End the membership of a deleted account. Its room goes to the moderator, else the member, who was there first;
+    a room with nobody left is deleted."""
+    row = await conn.fetchrow(
+        "SELECT kind, owner_id FROM rooms WHERE id = $1 AND kind <> 'direct' FOR NO KEY UPDATE", room_id
+    )
+    if row is None:
+        return Departed(None, False)
+    await conn.execute("DELETE FROM room_invites WHERE room_id = $1 AND by_user_id = $2", room_id, user_id)
+    done = await conn.execute(
+        "DELETE FROM room_members WHERE room_id = $1 AND user_id = $2", room_id, user_id
+    )
+    await _recount(conn, room_id, -int(done.rpartition(" ")[2]))
+    owned = row["owner_id"] == user_id
+    if owned and (heir := await _bequeath(conn, room_id)) is not None:
+        return Departed(heir, False)
+    empty = not await conn.fetchval("SELECT EXISTS (SELECT FROM room_members WHERE room_id = $1)", room_id)
+    # Nobody could ever enter an empty private room again.
+    if empty and (owned or row["kind"] == "private"):
+        return Departed(None, await remove(conn, room_id))
+    if owned:
+        await conn.execute("UPDATE rooms SET owner_id = NULL WHERE id = $1", room_id)
+    return Departed(None, False)
 
 
 async def _bequeath(conn: Any, room_id: int) -> int | None:

@@ -194,7 +194,7 @@ async def change_profile(conn: Any, user_id: int, change: ProfileChange) -> User
                 bio = CASE WHEN $8 THEN $9 ELSE u.bio END,
                 avatar = CASE WHEN $10 THEN $11 ELSE u.avatar END,
                 updated_at = now()
-            WHERE u.id = $1 RETURNING {USER_COLUMNS}""",
+            WHERE u.id = $1 AND u.deleted_at IS NULL RETURNING {USER_COLUMNS}""",
         user_id,
         "username" in given,
         change.username,

@@ -7,6 +7,7 @@ CREATE EXTENSION IF NOT EXISTS unaccent;
 -- A deleted account keeps its row, under no name of anybody's, so that what others said to it stays theirs.
 ALTER TABLE users ADD COLUMN muted_until timestamptz;
 ALTER TABLE users ADD COLUMN deleted_at timestamptz;
+ALTER TABLE users ADD CONSTRAINT users_deleted_stay_so CHECK (deleted_at IS NULL OR NOT is_active);
 
 -- The secret is encrypted with a key made of SECRET_KEY. `last_step` is the last time step (RFC 6238) a code was taken
 -- for: a code that was seen once is no good a second time. Not enabled yet: its owner has not shown a code.
@@ -22,6 +23,12 @@ CREATE TABLE recovery_codes (
     code_hash       bytea NOT NULL,
     used_at         timestamptz,
     PRIMARY KEY (user_id, code_hash)
+);
+
+-- Accounts that were deleted, as long as something of theirs may still have to go: rows, rooms, files.
+CREATE TABLE deletions (
+    user_id         bigint PRIMARY KEY REFERENCES users ON DELETE CASCADE,
+    began_at        timestamptz NOT NULL DEFAULT now()
 );
 
 -- What somebody's acts cause nobody who muted him hears of.
