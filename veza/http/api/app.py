@@ -46,6 +46,7 @@ from veza.http.api.tracks import tracks
 from veza.http.api.tus import TUS_ROUTES
 from veza.http.api.uploads import UPLOAD_ROUTES
 from veza.http.api.users import people
+from veza.http.api.two_factor import two_factor
 from veza.http.rawasgi import RawRoutes
 
 _log = log.get("rest")
@@ -68,6 +69,7 @@ TAGS: Final = [
     ("auth", "Accounts, logins, sessions"),
     ("users", "People"),
     ("social", "Following, blocking, and what somebody has put here"),
+    ("two_factor", "A second factor at login"),
     ("avatars", "Pictures of people"),
     ("tracks", "Uploading, finding and hearing tracks"),
     ("uploads", "Uploads that survive a broken line (tus 1.0)"),
@@ -142,6 +144,7 @@ def create_app(services: Services) -> QuartTrio:
         chat_rooms,
         invites,
         moderation,
+        two_factor,
         chat_messages,
         letters,
         admin,
