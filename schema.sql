@@ -438,6 +438,8 @@ CREATE TABLE follows (
     CHECK (follower_id <> followed_id)
 );
 CREATE INDEX follows_followed ON follows (followed_id, created_at DESC, follower_id DESC);
+-- An event is carried to followers page by page, by id.
+CREATE INDEX follows_pages ON follows (followed_id, follower_id);
 CREATE INDEX follows_follower ON follows (follower_id, created_at DESC, followed_id DESC);
 
 -- Live streams ------------------------------------------------------------------------------------
@@ -534,14 +536,14 @@ CREATE TABLE recovery_codes (
     PRIMARY KEY (user_id, code_hash)
 );
 
--- What somebody's acts cause nobody who muted him hears of.
-CREATE TABLE mutes (
 -- Accounts that were deleted, as long as something of theirs may still have to go: rows, rooms, files.
 CREATE TABLE deletions (
     user_id         bigint PRIMARY KEY REFERENCES users ON DELETE CASCADE,
     began_at        timestamptz NOT NULL DEFAULT now()
 );
 
+-- What somebody's acts cause nobody who muted him hears of.
+CREATE TABLE mutes (
     muter_id        bigint NOT NULL REFERENCES users ON DELETE CASCADE,
     muted_id        bigint NOT NULL REFERENCES users ON DELETE CASCADE,
     created_at      timestamptz NOT NULL DEFAULT now(),
@@ -745,11 +747,28 @@ CREATE TABLE room_words (
 
 -- The ledger --------------------------------------------------------------------------------------
 
+-- What a new message causes others to be told: who is mentioned in it (the first 50), whose message it answers, who gets
+-- a letter while nothing tells him so. The courier tells each of them once.
+CREATE FUNCTION ledger_causes(
+    id_ bigint, room bigint, seq_ bigint, author bigint, reply bigint, mentions_ text, letter bigint
+) RETURNS TABLE (rank integer, kind text, target_id bigint, actor_id bigint, key text, data jsonb)
+LANGUAGE sql STABLE AS $$
+    SELECT c.rank, c.kind, c.target_id, author, 'message:' || id_,
+        jsonb_build_object('room_id', room, 'message_id', id_, 'seq', seq_)
+    FROM (
+        SELECT 1, 'mention', m FROM unnest((mentions_::bigint[])[1:50]) AS m
+        UNION ALL SELECT 2, 'reply', r.user_id FROM messages r WHERE r.id = reply
+        UNION ALL SELECT 3, 'direct_message', letter
+    ) AS c (rank, kind, target_id)
+    WHERE c.target_id <> author
+$$;
+
 -- Appends posts of any number of rooms in one commit. Rooms are locked in id order (no deadlock between
 -- writers), known nonces are answered with what they got the first time, new posts are numbered last_seq + 1 …
 -- in the order given, without gaps. One row comes back per post, in the order given; a post that cannot be stored has
 -- no id and says why in `refusal`: 'room' (does not exist any more) or 'reply' (answers no message of this room).
--- Every argument is an array with one element per post; `mentions_` holds array literals.
+-- Every argument is an array with one element per post; `mentions_` holds array literals, `letters` names the other one of
+-- a private conversation where nothing tells him of the post.
 --
 -- Nearly always all nonces are new. So that is tried first, without looking: the unique index will say. A session makes
 -- its plan once, perhaps while `messages` is nearly empty and every plan looks as good as any other, and then keeps it:
@@ -757,7 +776,8 @@ CREATE TABLE room_words (
 -- reason scans of whole tables are off. Only when a nonce turns out to be known, or a post cannot be stored, are they looked up.
 CREATE FUNCTION ledger_append(
     rooms_ bigint[], users_ bigint[], nonces text[], contents text[], types text[],
-    media_urls text[], media_types text[], durations double precision[], replies bigint[], mentions_ text[]
+    media_urls text[], media_types text[], durations double precision[], replies bigint[], mentions_ text[],
+    letters bigint[]
 ) RETURNS TABLE (ord bigint, id bigint, seq bigint, created_at timestamptz, fresh boolean, refusal text)
 LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
@@ -798,6 +818,14 @@ BEGIN
         IF doubtful THEN
             RAISE unique_violation;
         END IF;
+        -- Most posts concern nobody in particular: then this is all that is asked.
+        IF array_remove(mentions_, NULL) <> '{}' OR array_remove(replies, NULL) <> '{}'
+            OR array_remove(letters, NULL) <> '{}' THEN
+            INSERT INTO outbox (kind, target_id, actor_id, key, data)
+            SELECT c.kind, c.target_id, c.actor_id, c.key, c.data FROM generate_subscripts(nonces, 1) AS o,
+                ledger_causes(ids[o], rooms_[o], seqs[o], users_[o], replies[o], mentions_[o], letters[o]) AS c
+            ORDER BY o, c.rank;
+        END IF;
         RETURN QUERY SELECT o::bigint, ids[o], seqs[o], stamp, true, NULL::text
             FROM generate_subscripts(nonces, 1) AS o ORDER BY o;
         RETURN;
@@ -806,9 +834,10 @@ BEGIN
     END;
     RETURN QUERY
     WITH posts AS (
-        SELECT * FROM unnest(rooms_, users_, nonces, contents, types, media_urls, media_types, durations, replies, mentions_)
+        SELECT * FROM unnest(rooms_, users_, nonces, contents, types, media_urls, media_types, durations, replies, mentions_,
+                             letters)
             WITH ORDINALITY AS p (room_id, user_id, nonce, content, message_type, media_url, media_type, duration,
-                                  reply_to, mentions, ord)
+                                  reply_to, mentions, letter_to, ord)
     ), known AS (
         SELECT p.ord, m.id, m.seq, m.created_at
         FROM posts p JOIN messages m ON m.room_id = p.room_id AND m.user_id = p.user_id AND m.nonce = p.nonce
@@ -838,6 +867,13 @@ BEGIN
         UPDATE rooms SET last_seq = top.seq, last_message_at = stamp
         FROM (SELECT n.room_id, max(n.seq) AS seq FROM numbered n GROUP BY n.room_id) AS top
         WHERE rooms.id = top.room_id
+    ), told AS (
+        INSERT INTO outbox (kind, target_id, actor_id, key, data)
+        SELECT c.kind, c.target_id, c.actor_id, c.key, c.data
+        FROM numbered n
+        JOIN inserted i ON i.room_id = n.room_id AND i.user_id = n.user_id AND i.nonce = n.nonce,
+            ledger_causes(i.id, i.room_id, i.seq, i.user_id, n.reply_to, n.mentions, n.letter_to) AS c
+        ORDER BY n.ord, c.rank
     )
     SELECT p.ord, coalesce(k.id, i.id), coalesce(k.seq, i.seq), coalesce(k.created_at, stamp), n.ord IS NOT NULL, c.refusal
     FROM posts p

@@ -23,6 +23,8 @@ from veza.actors import track_intake
 from veza.actors.announcer import Announcer
 from veza.actors.kernel import ActorError, Ref, System, open_system
 from veza.actors.ledger import Balance, Books, LedgerActor
+from veza.actors.notices import Notices
+from veza.actors.notices.cards import RoomCards
 from veza.actors.people import PeopleActor, follow
 from veza.actors.presence import PresenceActor, Present, Statistics
 from veza.actors.processing import Processing
@@ -68,6 +70,7 @@ class Core:
     presence: Ref
     rooms: Rooms
     people: Ref
+    notices: Notices
     books: Books
     closing: trio.Event
 
@@ -87,16 +90,20 @@ async def open_core(settings: Settings, db: Database) -> AsyncIterator[Core]:
     closing = trio.Event()
     async with open_system(stop_timeout=settings.shutdown_timeout) as system:
         platform = system.supervisor("platform")
+        notices = Notices(system, db=db)
         presence = platform.ensure(
             "presence",
-            partial(PresenceActor, db),
+            partial(PresenceActor, db, attendants=notices),
             carry=Present,
             capacity=PresenceActor.mailbox_capacity,
             critical=True,
         )
 
         async def commit(posts: list[ledger_db.Post]) -> list[ledger_db.Receipt]:
-            return await db.write_shielded(ledger_db.append, posts)
+            receipts = await db.write_shielded(ledger_db.append, posts)
+            if any(post.tells for post in posts):
+                notices.poke()
+            return receipts
 
         make_ledger = partial(
             LedgerActor,
@@ -111,8 +118,9 @@ async def open_core(settings: Settings, db: Database) -> AsyncIterator[Core]:
         )
         rooms = Rooms(system, db=db, ledger=ledger, presence=presence, settings=settings)
         people = platform.ensure("people", partial(PeopleActor, db, presence, rooms), carry=set)
+        notices.open(RoomCards(db, rooms))
         try:
-            yield Core(settings, db, system, ledger, presence, rooms, people, books, closing)
+            yield Core(settings, db, system, ledger, presence, rooms, people, notices, books, closing)
         finally:
             closing.set()
 
@@ -172,6 +180,7 @@ async def open_server(
             streams=streams,
             processing=processing,
             recordings=recordings,
+            notices=core.notices,
             actors_ready=core.ready,
         )
         chat = ChatSockets(

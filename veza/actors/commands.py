@@ -54,6 +54,11 @@ class Quit(Wish, frozen=True, kw_only=True):
     """End membership and every subscription of the person."""
 
 
+class Depart(Wish, frozen=True, kw_only=True):
+    """The program's own wish: the person's account is deleted. Ends the membership; a room of his gets another owner,
+    and one with nobody left is deleted."""
+
+
 class Leave(Wish, frozen=True, kw_only=True):
     """End this connection's subscription; `quiet` sends no acknowledgement (the socket has ended)."""
 
@@ -61,7 +66,8 @@ class Leave(Wish, frozen=True, kw_only=True):
 
 
 class Say(Wish, frozen=True, kw_only=True):
-    """Post a message. Answers Posted once it is committed."""
+    """Post a message. Answers Posted once it is committed. `house`: the program says it for the person, who did what
+    it tells of; only then may the message have a type of the house's."""
 
     content: str
     nonce: str | None = None
@@ -70,6 +76,7 @@ class Say(Wish, frozen=True, kw_only=True):
     media_type: str | None = None
     duration: float | None = None
     reply_to: int | None = None
+    house: bool = False
 
 
 class Edit(Wish, frozen=True, kw_only=True):
@@ -205,6 +212,13 @@ class PresenceChanged(msgspec.Struct, frozen=True):
 
 
 class Renamed(msgspec.Struct, frozen=True):
+    user_id: int
+    username: str
+
+
+class Forgotten(msgspec.Struct, frozen=True):
+    """A person's account is deleted: what he said here is said by `username` from now on, in replays too."""
+
     user_id: int
     username: str
 

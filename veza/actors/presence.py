@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from outcome import Outcome
@@ -25,6 +25,13 @@ from veza.db.errors import Unavailable
 from veza.db.pool import Database
 
 STATUSES = ("online", "away", "busy", "invisible")
+
+
+class Attendants(Protocol):
+    """Who hears of every socket that opens or ends, at once and without being waited for."""
+
+    def arrived(self, connection: Connection) -> None: ...
+    def left(self, connection: Connection) -> None: ...
 
 
 class Connected(msgspec.Struct, frozen=True):
@@ -148,8 +155,11 @@ class PresenceActor(Actor):
 
     mailbox_capacity = 4096
 
-    def __init__(self, db: Database, save_after: float = 1.0) -> None:
+    def __init__(
+        self, db: Database, save_after: float = 1.0, *, attendants: Attendants | None = None
+    ) -> None:
         self._db = db
+        self._attendants = attendants
         self._save_after = save_after
         self._saving = False
 
@@ -163,6 +173,8 @@ class PresenceActor(Actor):
             case Connected():
                 self._connected(message)
             case Disconnected(connection=connection):
+                if self._attendants is not None:
+                    self._attendants.left(connection)
                 try:
                     self._disconnected(connection)
                 except Exception:
@@ -217,6 +229,8 @@ class PresenceActor(Actor):
             self.present.people[connection.user_id] = person
         connection.invisible = person.status == "invisible"
         person.connections.add(connection)
+        if self._attendants is not None:
+            self._attendants.arrived(connection)
         # One that began while this socket was being welcomed is unknown to it from its first letter on.
         unknown = 0 if message.knows_all else None
         for room in self._running(connection.user_id):

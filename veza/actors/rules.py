@@ -16,6 +16,7 @@ from veza.actors.errors import INVALID_FORMAT, MESSAGE_TOO_LONG, MUTED, Refused
 CONTENT_MAX = 4000
 NONCE_MAX = 64
 OWN = "\x01"  # begins the nonces we make
+HOUSE_TYPES = frozenset({"offer"})  # of messages only the program itself says
 
 # Everything of category Cc but newline and tab. Marks that steer right-to-left text are not in it, and are welcome.
 _CONTROL = regex.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -77,8 +78,8 @@ def shown_nonce(text: str | None) -> str | None:
     return None if text is None or text.startswith(OWN) else text
 
 
-def message_type(text: str) -> str:
-    if not _TYPE.fullmatch(text):
+def message_type(text: str, *, house: bool = False) -> str:
+    if not _TYPE.fullmatch(text) or (text in HOUSE_TYPES and not house):
         raise Refused(INVALID_FORMAT, "A message type is a short lower-case word.", field="message_type")
     return text
 

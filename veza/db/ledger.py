@@ -22,6 +22,12 @@ class Post(msgspec.Struct, frozen=True):
     duration: float | None = None
     reply_to: int | None = None
     mentions: list[int] | None = None
+    letter_to: int | None = None  # who is told that he has a letter
+
+    @property
+    def tells(self) -> bool:
+        """Does it concern somebody in particular, so that the outbox may hold something afterwards?"""
+        return self.mentions is not None or self.reply_to is not None or self.letter_to is not None
 
     def __repr__(self) -> str:  # contents stay out of logs
         return f"Post(room_id={self.room_id}, user_id={self.user_id}, length={len(self.content)})"
@@ -40,7 +46,7 @@ class Receipt(msgspec.Struct, frozen=True):
 _APPEND = """
 SELECT id, seq, created_at, fresh, refusal
 FROM ledger_append($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                   $8::float8[], $9::bigint[], $10::text[])
+                   $8::float8[], $9::bigint[], $10::text[], $11::bigint[])
 """
 
 
@@ -58,5 +64,6 @@ async def append(conn: Any, posts: Sequence[Post]) -> list[Receipt]:
         [p.duration for p in posts],
         [p.reply_to for p in posts],
         [None if p.mentions is None else "{" + ",".join(map(str, p.mentions)) + "}" for p in posts],
+        [p.letter_to for p in posts],
     )
     return [Receipt(*row) for row in rows]

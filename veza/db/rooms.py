@@ -165,7 +165,7 @@ async def conversation(conn: Any, one: int, other: int) -> tuple[bool, int | Non
 
 
 async def blocked_between(conn: Any, one: int, other: int) -> list[tuple[int, int]]:
-    """Which of the two have blocked the other: (blocker, blocked) pairs."""
+    """Which of the two have blocked the other: (blocker, blocked) pairs. A deleted account takes no letters either."""
     rows = await conn.fetch(
         "SELECT blocker_id, blocked_id FROM blocks WHERE (blocker_id = $1 AND blocked_id = $2)"
         " OR (blocker_id = $2 AND blocked_id = $1)"
@@ -500,13 +500,16 @@ class Arrival(msgspec.Struct, frozen=True):
 
     presence: str
     presence_text: str | None
+    unread_notifications: int
     conversations: list[Conversation]
 
 
 async def arrivals(conn: Any, user_ids: Sequence[int]) -> dict[int, Arrival]:
     """Each person's chosen status and direct conversations, the latest first, in one query."""
     rows = await conn.fetch(
-        "SELECT u.id, u.presence, u.presence_text, d.id, d.other, d.last_seq, d.last_read_seq FROM users u"
+        "SELECT u.id, u.presence, u.presence_text,"
+        " (SELECT count(*) FROM notifications n WHERE n.user_id = u.id AND n.read_at IS NULL),"
+        " d.id, d.other, d.last_seq, d.last_read_seq FROM users u"
         " LEFT JOIN LATERAL ("
         "  SELECT r.id, CASE WHEN r.user_low = u.id THEN r.user_high ELSE r.user_low END AS other, r.last_seq,"
         "         m.last_read_seq, r.last_message_at"
@@ -518,9 +521,9 @@ async def arrivals(conn: Any, user_ids: Sequence[int]) -> dict[int, Arrival]:
         CONVERSATIONS_LISTED,
     )
     found: dict[int, Arrival] = {}
-    for user_id, presence, text, room_id, other, last_seq, last_read_seq in rows:
+    for user_id, presence, text, unread, room_id, other, last_seq, last_read_seq in rows:
         if user_id not in found:
-            found[user_id] = Arrival(presence, text, [])
+            found[user_id] = Arrival(presence, text, unread, [])
         if room_id is not None:
             found[user_id].conversations.append(Conversation(room_id, other, last_seq, last_read_seq))
     return found

@@ -134,6 +134,7 @@ async def api(core: app.Core, settings: Settings, clock: Clock) -> AsyncIterator
             system=core.system,
             rooms=core.rooms,
             presence=core.presence,
+            notices=core.notices,
         )
         follow(services.registry, core.people)
         yield Api(create_app(services), services)

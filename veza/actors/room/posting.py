@@ -45,12 +45,13 @@ class Posting(Resuming):
             person.user_id,
             rules.nonce(wish.nonce) if wish.nonce is not None else rules.own_nonce(),
             content,
-            rules.message_type(wish.message_type),
+            rules.message_type(wish.message_type, house=wish.house),
             rules.media_url(wish.media_url),
             rules.media_type(wish.media_type),
             rules.duration(wish.duration),
             wish.reply_to,
             self.roster.mentions(content),
+            None if wish.house else self._letter_to(person.user_id),
         )
         self.roster.slow_down(person, self.room.slow_mode_s, trio.current_time(), post.nonce)
         if self._typing:
@@ -59,6 +60,13 @@ class Posting(Resuming):
         # Last: what comes after this can no longer be refused here.
         await self.ledger.tell(Entry(post, person, self.context.ref, wish.connection, wish.ref, reply))
         self.carried.in_flight += 1
+
+    def _letter_to(self, user_id: int) -> int | None:
+        """The other one of a private conversation, if nothing tells him of this message now."""
+        if self.address.people is None:
+            return None
+        other = self.address.other(user_id)
+        return None if other in self._connections else other
 
     def _deliver(self) -> None:
         """Fan out strictly last + 1; on a gap, or a row stored by an earlier attempt, read the rows first."""

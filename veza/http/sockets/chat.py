@@ -266,6 +266,7 @@ class ChatSockets:
             "protocol": PROTOCOL,
             "heartbeat_s": self._settings.ws_ping_interval,
             "server_time": now(),
+            "unread_notifications": arrival.unread_notifications,
             "conversations": [self._as_it_is(c, connection.user_id) for c in arrival.conversations],
         }
         connection.outlet.post(frame("welcome", data))

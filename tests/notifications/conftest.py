@@ -1,0 +1,75 @@
+"""A whole server, people with sockets, and what the outbox is given.
+
+`hall.cause(...)`   an event straight into the outbox, and a poke, as any cause does it
+`hall.told(...)`    the next notification on a socket
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.chat.client import Client
+from tests.chat.conftest import Build, House, Person, build, settings
+from veza.db import outbox
+from veza.db.outbox import Event
+
+__all__ = ["Hall", "build", "settings"]
+
+_keys = itertools.count(1)
+
+
+@dataclass
+class Hall:
+    """What a test starts from."""
+
+    house: House
+
+    async def people(self, count: int) -> list[Person]:
+        return await self.house.people(count)
+
+    async def connect(self, person: Person) -> Client:
+        return await self.house.connect(person)
+
+    async def cause(self, *events: Event, poke: bool = True) -> None:
+        await self.house.db.write(outbox.put, *events)
+        if poke:
+            self.house.app.core.notices.poke()
+
+    async def sql(self, statement: str, *args: Any) -> list[Any]:
+        return await self.house.sql(statement, *args)
+
+    async def block(self, blocker: Person, blocked: Person) -> None:
+        await self.sql("INSERT INTO blocks (blocker_id, blocked_id) VALUES ($1, $2)", blocker.id, blocked.id)
+
+    async def mute(self, muter: Person, muted: Person) -> None:
+        await self.sql("INSERT INTO mutes (muter_id, muted_id) VALUES ($1, $2)", muter.id, muted.id)
+
+
+def event(actor: Person | None, target: Person, kind: str = "follow", **more: Any) -> Event:
+    """An event about `target`, with a key of its own unless one is given."""
+    key = more.pop("key", None) or f"{kind}:{next(_keys)}"
+    return Event(kind, target.id, None if actor is None else actor.id, key, **more)
+
+
+@pytest.fixture(scope="session")
+def shared_database(postgres: Any) -> Iterator[str]:
+    url = postgres.create()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture
+def database_url(shared_database: str) -> str:
+    """One database for all these tests: each has people of its own, and none counts what is there."""
+    return shared_database
+
+
+@pytest.fixture
+async def hall(build: Build) -> AsyncIterator[Hall]:
+    async with build() as house:
+        yield Hall(house)
