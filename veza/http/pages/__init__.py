@@ -49,6 +49,7 @@ _FILES: Final = (
     "offers.js",
     "person.js",
     "previews.js",
+    "report.js",
     "room.js",
     "searchbox.js",
     "stream.js",
@@ -58,6 +59,7 @@ _FILES: Final = (
     "track.js",
     "vendor/hls.LICENSE.txt",
     "vendor/hls.min.mjs",
+    "verdicts.js",
     "waveform.js",
 )
 _PAGES: Final = {

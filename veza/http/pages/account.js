@@ -27,6 +27,7 @@ const dialog = h(
       "Password",
       h("input", { name: "password", type: "password", required: true, autocomplete: "current-password" }),
     ),
+    h("label", { class: "code", hidden: true }, "Code of your authenticator, or a recovery code", h("input", { name: "code", autocomplete: "one-time-code" })),
     h("output", { role: "alert" }),
     h(
       "div",
@@ -39,7 +40,11 @@ const dialog = h(
 );
 document.body.append(dialog);
 
+const code = dialog.querySelector(".code");
+
 function choose(fresh) {
+  code.hidden = true;
+  code.querySelector("input").value = "";
   dialog.classList.toggle("new", fresh);
   dialog.querySelector("h2").textContent = fresh ? "Open an account" : "Log in";
   dialog.querySelector("button.main").textContent = fresh ? "Open an account" : "Log in";
@@ -51,9 +56,18 @@ function choose(fresh) {
 onSubmit(dialog.querySelector("form"), async (form) => {
   const [name, password] = [form.get("name").trim(), form.get("password")];
   if (dialog.classList.contains("new")) await register(name, form.get("email").trim(), password);
-  else await logIn(name, password);
+  else await logIn(name, password, code.hidden ? "" : form.get("code").trim()).catch(second);
   dialog.close();
 });
+
+/** An account with a second factor: once the password was right, ask for the code too. */
+function second(error) {
+  if (error.code === "TWO_FACTOR_REQUIRED") {
+    code.hidden = false;
+    code.querySelector("input").focus();
+  }
+  throw error;
+}
 
 /** Ask who one is. */
 export function ask(fresh = false) {

@@ -26,12 +26,21 @@ export function session() {
 function keep(found) {
   if (found) localStorage.setItem(KEY, JSON.stringify(found));
   else localStorage.removeItem(KEY);
+  changed();
+}
+
+// Pages begin anew when somebody else looks at them, not when tokens are renewed: somebody may be writing.
+let last = session()?.user?.id;
+function changed() {
+  const user = session()?.user?.id;
+  if (user === last) return;
+  last = user;
   window.dispatchEvent(new Event("veza:session"));
 }
 
 // Another tab logged in or out.
 window.addEventListener("storage", (event) => {
-  if (event.key === KEY) window.dispatchEvent(new Event("veza:session"));
+  if (event.key === KEY) changed();
 });
 
 function taken(data) {
@@ -39,9 +48,11 @@ function taken(data) {
   keep({ access_token, refresh_token, user: user || session()?.user });
 }
 
-export async function logIn(name, password) {
+/** `code`: of the authenticator or a recovery code, where the account has a second factor. */
+export async function logIn(name, password, code = "") {
   const who = name.includes("@") ? { email: name } : { username: name };
-  taken(await call("POST", "/auth/login", { json: { ...who, password }, auth: false }));
+  const second = code ? { [/^\d{6}$/.test(code) ? "totp_code" : "recovery_code"]: code } : {};
+  taken(await call("POST", "/auth/login", { json: { ...who, password, ...second }, auth: false }));
 }
 
 export async function register(username, email, password) {

@@ -6,6 +6,7 @@ import { STATES, wanted } from "./cards.js";
 import { $, count, h, say, sentence, sure, when } from "./dom.js";
 import { gallery } from "./gallery.js";
 import { offerCard } from "./offercard.js";
+import { reportButton } from "./report.js";
 import { termsForm } from "./terms.js";
 
 const id = Number(location.pathname.split("/")[2]);
@@ -27,6 +28,7 @@ function show() {
   $("#favorite").textContent = `${listing.is_favorite ? "♥" : "♡"} ${count(listing.favorite_count, "favourite")}`;
   $("#favorite").setAttribute("aria-pressed", String(Boolean(listing.is_favorite)));
   $("#own").hidden = !owns() || !["open", "closed"].includes(listing.status);
+  $("#report").hidden = owns();
   $("#edit").href = `/market/${id}/edit`;
   $("#close").textContent = listing.status === "closed" ? "Offer it again" : "Take it off the market";
   $("#listing").hidden = false;
@@ -99,6 +101,7 @@ $("#delete").addEventListener("click", () =>
     location.href = "/market";
   }),
 );
+$("#report").append(reportButton("listing", id));
 window.addEventListener("veza:notification", ({ detail }) => detail.kind === "offer" && detail.listing_id === id && begin());
 window.addEventListener("veza:session", begin);
 begin();

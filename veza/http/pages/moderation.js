@@ -1,37 +1,83 @@
-// The moderators' queue: what was reported, what it is about, and what is done about it.
+// The moderators' queue: what was reported, and what is decided about it. Looking closer at a report is written down, so
+// it is asked for only by a click.
 
 import { ask } from "./account.js";
 import { call, session, whole } from "./api.js";
-import { $, h, say, sentence, when } from "./dom.js";
+import { $, count, h, onSubmit, say, sentence, when } from "./dom.js";
+import { TARGETS, VERDICTS, decide, linkTo } from "./verdicts.js";
 
 const list = $("#reports");
 const which = $("#which").elements.status;
 let cursor = "";
 let asked = 0;
 
-function card(report) {
-  const place = h("output", { role: "status" });
-  const note = h("input", { maxLength: 500, placeholder: "Note", "aria-label": "Note" });
-  const close = (status) => async () => {
+/** What the thing said when it was reported. */
+function said({ snapshot }) {
+  const texts = ["title", "name", "content", "description", "bio"].map((name) => snapshot?.[name]).filter(Boolean);
+  return texts.length ? h("blockquote", {}, texts.join("\n")) : null;
+}
+
+function closer(report, place) {
+  return async (event) => {
+    event.target.disabled = true;
     try {
-      await call("PUT", `/admin/reports/${report.id}`, { json: { status, note: note.value.trim() || null } });
-      await show();
+      const { others, context } = await call("GET", `/admin/reports/${report.id}`);
+      const line = (each) =>
+        h("li", { class: each.reported ? "reported" : "" }, h("b", {}, each.username || "somebody"), " ", h("span", {}, each.content ?? "(deleted)"));
+      event.target.after(
+        context.length ? h("ol", { class: "plain-list context", "aria-label": "What was said around it" }, ...context.map(line)) : "",
+        ...others.map((each) => h("p", { class: "small" }, `${each.reporter || "Somebody"}, too (${each.category}): ${each.reason}`)),
+        context.length || others.length ? "" : h("p", { class: "small" }, "There is nothing more to see."),
+      );
+      event.target.remove();
     } catch (error) {
+      event.target.disabled = false;
       say(place, sentence(error), true);
     }
   };
+}
+
+function verdictForm(report) {
+  const choices = VERDICTS.filter(({ fits }) => !fits || fits(report));
+  const form = h(
+    "form",
+    { class: "verdict" },
+    h("label", {}, "What is done", h("select", { name: "verdict" }, ...choices.map(({ id, text }) => h("option", { value: id }, text)))),
+    h("label", {}, "Reason, which the person reads", h("input", { name: "reason", maxLength: 500, autocomplete: "off" })),
+    report.open_on_target > 1
+      ? h("label", { class: "check" }, h("input", { type: "checkbox", name: "others", checked: true }), ` The same for all ${report.open_on_target} about it`)
+      : null,
+    h("output", { role: "alert" }),
+    h("div", { class: "row" }, h("button", { class: "main", type: "submit" }, "Decide")),
+  );
+  onSubmit(form, async (fields) => {
+    await decide(report, fields.get("verdict"), fields.get("reason").trim(), Boolean(fields.get("others")));
+    await show();
+  });
+  return form;
+}
+
+function card(report) {
+  const place = h("output", { role: "status" });
+  const href = linkTo(report);
+  const what = `${TARGETS[report.target_type] || report.target_type}${report.accused ? ` of ${report.accused}` : ""}`;
   return h(
     "li",
     { class: "card report", id: `report-${report.id}` },
-    h("p", {}, report.reason),
-    h("p", { class: "small" }, when(report.created_at)),
+    h("div", { class: "row spread" }, h("b", {}, href ? h("a", { href }, what) : what), h("span", { class: "badge" }, report.category)),
+    said(report),
+    h("p", {}, `“${report.reason}”`),
     h(
-      "div",
-      { class: "row" },
-      note,
-      h("button", { type: "button", class: "main", onclick: close("resolved") }, "Dealt with"),
-      h("button", { type: "button", class: "plain", onclick: close("dismissed") }, "Nothing to do"),
+      "p",
+      { class: "small" },
+      [report.reporter || "somebody", when(report.created_at), report.on_target > 1 ? count(report.on_target, "report") + " about it" : ""]
+        .filter(Boolean)
+        .join(" · "),
     ),
+    h("button", { class: "link closer", type: "button", onclick: closer(report, place) }, "Look closer"),
+    report.status === "open"
+      ? verdictForm(report)
+      : h("p", { class: "small" }, [`${report.status} by ${report.handler || "somebody"}`, report.outcome, report.note].filter(Boolean).join(" · ")),
     place,
   );
 }
@@ -43,7 +89,7 @@ async function show(more = false) {
     $("#state").replaceChildren(h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"), " as a moderator.");
     return;
   }
-  const query = new URLSearchParams({ status: which.value, limit: 20 });
+  const query = new URLSearchParams({ status: which.value, limit: 20, sort: which.value === "open" ? "oldest" : "newest" });
   if (more && cursor) query.set("cursor", cursor);
   try {
     const { data, meta } = await whole("GET", `/admin/reports?${query}`);

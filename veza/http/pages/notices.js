@@ -36,8 +36,8 @@ function moderation(notice) {
 
 // kind → [what it says behind the name, where it leads]
 const KINDS = {
-  mention: (n) => [[" mentioned you in ", n.room || "a conversation"], place(n)],
-  reply: (n) => [[" answered you in ", n.room || "a conversation"], place(n)],
+  mention: (n) => [[" mentioned you in ", label(n)], place(n)],
+  reply: (n) => [[" answered you in ", label(n)], place(n)],
   direct_message: (n) => [[" wrote to you"], `/messages/${n.user_id}`],
   follow: (n) => [[" follows you"], `/people/${n.user_id}`],
   like: (n) => [[" likes ", title(n)], `/tracks/${n.track_id}`],
@@ -53,7 +53,8 @@ const KINDS = {
   moderation: (n) => [moderation(n), "/notifications"],
 };
 
-// A conversation's label is the other person; a room is found by its id.
+// Only public rooms have a name that everybody knows.
+const label = (notice) => (typeof notice.room === "string" ? notice.room : "a conversation");
 const place = (notice) => `/rooms/${notice.room_id}`;
 
 /** {parts, href}: `parts` are texts and elements. */

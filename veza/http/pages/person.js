@@ -4,6 +4,7 @@ import { ask } from "./account.js";
 import { call, session } from "./api.js";
 import { face, listingCard, trackCard } from "./cards.js";
 import { $, count, h, say, sentence } from "./dom.js";
+import { reportButton } from "./report.js";
 
 const id = Number(location.pathname.split("/")[2]);
 let person;
@@ -16,7 +17,7 @@ function show() {
   const followers = Number.isInteger(person.follower_count) ? count(person.follower_count, "follower") : "";
   $("#about").textContent = [name, followers, person.follows_me ? "follows you" : ""].filter(Boolean).join(" · ");
   $("#bio").textContent = person.bio || "";
-  $("#follow").hidden = $("#write").hidden = mine;
+  $("#follow").hidden = $("#write").hidden = $("#report").hidden = mine;
   $("#follow").textContent = person.is_following ? "Following" : "Follow";
   $("#follow").setAttribute("aria-pressed", String(Boolean(person.is_following)));
   $("#write").href = `/messages/${id}`;
@@ -57,5 +58,6 @@ $("#follow").addEventListener("click", async () => {
     say($("#state"), sentence(error), true);
   }
 });
+$("#report").append(reportButton("user", id));
 window.addEventListener("veza:session", begin);
 begin();

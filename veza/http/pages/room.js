@@ -14,8 +14,10 @@ async function name() {
     return [person.username, [person.first_name, person.last_name].filter(Boolean).join(" ")];
   }
   const room = await call("GET", `/chat/rooms/${id}`);
-  // A conversation has no name of its own: it is shown as one.
-  if (room.with_user) location.replace(`/messages/${room.with_user}`);
+  if (room.with_user) {
+    location.replace(`/messages/${room.with_user}`); // a conversation goes by the other person
+    await new Promise(() => {});
+  }
   return [room.name || "Room", [room.description, count(room.member_count, "member")].filter(Boolean).join(" · ")];
 }
 

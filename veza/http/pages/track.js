@@ -4,6 +4,7 @@ import "./account.js";
 import { call, send, session } from "./api.js";
 import { $, clock, count, h, onSubmit, say, sentence } from "./dom.js";
 import { playHls } from "./hls.js";
+import { reportButton } from "./report.js";
 import { Waveform } from "./waveform.js";
 
 const id = Number(location.pathname.split("/")[2]);
@@ -219,6 +220,7 @@ async function begin() {
   wire();
   showLike();
   window.addEventListener("veza:session", showLike);
+  if (track.owner?.id !== session()?.user?.id) $("#report").append(reportButton("track", id));
   showCover().catch(() => null);
   showComments().catch(() => null);
   const peaks = await call("GET", `/tracks/${id}/peaks`).catch(() => null);
