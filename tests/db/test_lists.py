@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from veza.db import administration, audit, messages, room_lists, rooms, users
+from veza.db import administration, audit, messages, reports, room_lists, rooms, users
 from veza.db.administration import AccountFilter
 from veza.db.pool import Database
 
@@ -120,7 +120,7 @@ _CASES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("an invitation", rooms.invited_to, (1, "code")),
     ("accounts behind a cursor", administration.accounts, (AccountFilter("abcd"), 100, 20, 0)),
     ("an account by address", administration.accounts, (AccountFilter("person7@example.org"), 0, 20, 0)),
-    ("open reports", administration.reports, ("open", None, 20)),
+    ("open reports", reports.listed, (reports.Wanted("open"), 1, None, 20)),
     ("the audit log", audit.entries, (audit.Wanted(), 5000, 20)),
     ("what one admin did", audit.entries, (audit.Wanted(actor_id=7), None, 20)),
     ("what was done to somebody", audit.entries, (audit.Wanted(target_type="user", target_id=77), None, 20)),

@@ -47,17 +47,19 @@ _details = msgspec.json.Decoder(dict[str, Any]).decode
 
 async def record(
     conn: Any, act: Act, action: str, target_type: str | None, target_id: int | None, details: dict[str, Any]
-) -> None:
-    await conn.execute(
+) -> int:
+    """Write an entry; its id. What is None in `details` is left out."""
+    entry = await conn.fetchval(
         "INSERT INTO audit_log (actor_id, action, target_type, target_id, details, ip)"
-        " VALUES ($1, $2, $3, $4, $5::jsonb, $6)",
+        " VALUES ($1, $2, $3, $4, $5::jsonb, $6) RETURNING id",
         act.actor_id,
         action,
         target_type,
         target_id,
-        msgspec.json.encode(details).decode(),
+        msgspec.json.encode({name: value for name, value in details.items() if value is not None}).decode(),
         act.ip,
     )
+    return int(entry)
 
 
 async def entries(conn: Any, wanted: Wanted, before: int | None, limit: int) -> list[Entry]:

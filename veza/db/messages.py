@@ -377,19 +377,3 @@ async def search(
         )
         for row in rows
     ]
-
-
-async def report(conn: Any, reporter: int, message_id: int, reason: str) -> bool:
-    """File a report, once per person and message; False where the reporter may not see the message."""
-    if await locate(conn, reporter, message_id) is None:
-        return False
-    await conn.execute(
-        """INSERT INTO reports (reporter_id, message_id, target_id, accused_id, snapshot, reason)
-           SELECT $1, m.id, m.id, m.user_id, jsonb_build_object('content', m.content), $3
-           FROM messages m WHERE m.id = $2
-           ON CONFLICT (reporter_id, target_type, target_id) DO UPDATE SET reason = excluded.reason""",
-        reporter,
-        message_id,
-        reason,
-    )
-    return True

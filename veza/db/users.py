@@ -53,11 +53,13 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """What a login is checked against. `barred`: disabled, or banned for now or for good."""
+    """What a login is checked against. `barred`: disabled, or banned for now or for good. `banned_until` of who is
+    banned; the far end of time means for good."""
 
     user_id: int
     password_hash: str
     barred: bool
+    banned_until: datetime | None = None
 
     def __repr__(self) -> str:
         return f"<Credentials of {self.user_id}>"
@@ -84,7 +86,8 @@ class Found(msgspec.Struct, frozen=True):
 USER_COLUMNS: Final = """u.id, u.username, u.email, u.first_name, u.last_name, u.bio, u.avatar, u.role, u.is_active,
     u.is_verified, u.last_login_at, u.created_at, u.updated_at"""
 _PROFILE: Final = "u.id, u.username, u.first_name, u.last_name, u.bio, u.avatar, u.created_at"
-_BARRED: Final = "(NOT u.is_active OR coalesce(u.banned_until > now(), false))"
+_CREDENTIALS: Final = """u.id, u.password_hash, NOT u.is_active OR coalesce(u.banned_until > now(), false),
+    CASE WHEN u.is_active AND u.banned_until > now() THEN u.banned_until END"""
 # The very expression of the index users_name_trgm.
 _NAME: Final = "lower(u.username || ' ' || coalesce(u.first_name, '') || ' ' || coalesce(u.last_name, ''))"
 
@@ -124,23 +127,19 @@ async def create(
 
 
 async def credentials_by_email(conn: Any, email: str) -> Credentials | None:
-    row = await conn.fetchrow(
-        f"SELECT u.id, u.password_hash, {_BARRED} FROM users u WHERE lower(u.email) = lower($1)", email
-    )
+    row = await conn.fetchrow(f"SELECT {_CREDENTIALS} FROM users u WHERE lower(u.email) = lower($1)", email)
     return Credentials(*row) if row else None
 
 
 async def credentials_by_username(conn: Any, username: str) -> Credentials | None:
     row = await conn.fetchrow(
-        f"SELECT u.id, u.password_hash, {_BARRED} FROM users u WHERE lower(u.username) = lower($1)", username
+        f"SELECT {_CREDENTIALS} FROM users u WHERE lower(u.username) = lower($1)", username
     )
     return Credentials(*row) if row else None
 
 
 async def credentials_by_id(conn: Any, user_id: int) -> Credentials | None:
-    row = await conn.fetchrow(
-        f"SELECT u.id, u.password_hash, {_BARRED} FROM users u WHERE u.id = $1", user_id
-    )
+    row = await conn.fetchrow(f"SELECT {_CREDENTIALS} FROM users u WHERE u.id = $1", user_id)
     return Credentials(*row) if row else None
 
 

@@ -23,6 +23,7 @@ from veza.actors.streams.actor import StreamActor
 from veza.actors.streams.air import Air
 from veza.actors.streams.fanout import Tally
 from veza.actors.streams.hls import Make
+from veza.actors.streams.listener import Listener
 from veza.actors.streams.messages import Changed, Close, End, LiveState
 from veza.config import Settings
 from veza.db import streams as streams_db
@@ -66,6 +67,7 @@ class Streams:
         self._slugs: dict[str, int] = {}  # of those that run
         self._mounts: OrderedDict[str, tuple[float, Mount]] = OrderedDict()
         self._forgotten = 0
+        self._ears: dict[int, dict[Listener, None]] = {}  # by person
         self._closing = False
         self._on_ended: list[Callable[[int], None]] = []
         self._on_live: list[Callable[[int], None]] = []
@@ -162,6 +164,24 @@ class Streams:
         for stream_id, stream in list(self._shown.items()):
             if stream.mount.owner_id == user_id:
                 self.changed(stream_id)
+
+    # Who listens under his name --------------------------------------------------------------------
+
+    def listens(self, user_id: int, listener: Listener) -> None:
+        """This person listens, as far as is known; until `stops`."""
+        self._ears.setdefault(user_id, {})[listener] = None
+
+    def stops(self, user_id: int, listener: Listener) -> None:
+        ears = self._ears.get(user_id)
+        if ears is not None:
+            ears.pop(listener, None)
+            if not ears:
+                del self._ears[user_id]
+
+    def turn_out(self, user_id: int, notice: bytes, code: int, reason: str) -> None:
+        """Somebody may listen no longer, to anything: he is told, where he can be, and hears nothing more."""
+        for listener in list(self._ears.pop(user_id, ())):
+            listener.turn_out(notice, code, reason)
 
     def on_ended(self, listener: Callable[[int], None]) -> None:
         """`listener(stream_id)` is called, without awaiting, once an end is stored and the recordings are closed."""

@@ -61,6 +61,10 @@ class Listener(Protocol):
         """End at once."""
         ...
 
+    def turn_out(self, notice: bytes, code: int, reason: str) -> None:
+        """End at once, for a reason: a text frame and a close code, for who can be told such."""
+        ...
+
 
 class Icy:
     """The metadata between the sound: after every METAINT bytes one piece, empty unless the song has changed."""
@@ -184,6 +188,9 @@ class Progressive:
         self.line.reset()
         self.visitor.over()
 
+    def turn_out(self, notice: bytes, code: int, reason: str) -> None:
+        self.cut()
+
 
 class Socketed:
     """A listener over a WebSocket: binary frames of whole chunks, and what is told as text in between."""
@@ -242,3 +249,7 @@ class Socketed:
 
     def cut(self) -> None:
         self.outlet.close(TOO_SLOW, "This connection reads too slowly.")
+
+    def turn_out(self, notice: bytes, code: int, reason: str) -> None:
+        self.outlet.post(notice)
+        self.outlet.close(code, reason)

@@ -1,45 +1,40 @@
-"""`/admin`: the living tree, real counts, accounts, reports, the audit log.
+"""`/admin`: the living tree, real counts, accounts, the audit log. For administrators.
 
-For administrators; reports for platform moderators too. What is inspected are numbers and names, never a message, a
-token or an e-mail. Every act is in the audit log, in the transaction of what it did, and takes effect at once: on REST
-through the registry, on sockets through presence.
+What is inspected are numbers and names, never a message, a token or an e-mail. Every act is in the audit log, in the
+transaction of what it did, and takes effect at once: on REST through the registry, on sockets through presence. Reports
+are in `reports.py`, what moderators impose in `sanctions.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final
 
+import trio
 from msgspec import Meta, Struct
 from quart import Blueprint, Response
 
-from veza.actors.errors import BANNED
-from veza.actors.frames import error_frame
 from veza.actors.kernel import ActorInfo, NoSuchActor, System
-from veza.actors.presence import CloseAll
 from veza.actors.registry import Identity
 from veza.db import administration, audit
-from veza.db.administration import Account, AccountFilter, Acted, Check, Report
+from veza.db.administration import Account, AccountFilter, Acted
 from veza.db.audit import Act, Entry
+from veza.db.powers import Check
 from veza.http.api.access import address, requires
-from veza.http.api.chat import BIGINT, Cursor, Id, Reason, no_person, presence
+from veza.http.api.chat import BIGINT, Cursor, Id, no_person, presence
 from veza.http.api.dashboard import Dashboard, look
-from veza.http.api.envelope import ApiError, conflict, forbidden, invalid, not_found, ok, page_meta
+from veza.http.api.envelope import ApiError, conflict, forbidden, not_found, ok, page_meta
 from veza.http.api.envelope import Meta as PageMeta
 from veza.http.api.intake import takes, takes_query
 from veza.http.api.models import Paging, SearchText
 from veza.http.api.openapi import answers, fails
+from veza.http.api.sanctions import Term, put_upon, take_from
 from veza.http.api.services import services
 from veza.security.roles import Role, above, at_least
 
 admin = Blueprint("admin", __name__, url_prefix="/admin")
 
-BANNED_CODE: Final = 4003
 _LIMIT: Final = Meta(ge=1, le=100, extra={"says": "Must be a whole number from 1 to 100."})
-_LONGEST: Final = 10 * 366 * 24 * 3600
-_Status = Literal["open", "resolved", "dismissed"]
-_STATUS_SAYS: Final = Meta(extra={"says": "Must be open, resolved or dismissed."})
 _ROLE_SAYS: Final = Meta(extra={"says": "Must be user, moderator, admin or super_admin."})
 
 
@@ -71,52 +66,6 @@ class AccountChange(Struct, frozen=True):
             yield "role", "Say a role, or whether the account is active."
 
 
-class Ban(Struct, frozen=True):
-    """Until a time, for a `duration` (seconds), or, with neither, for good."""
-
-    until: (
-        Annotated[datetime, Meta(extra={"says": "Must be a time such as 2030-01-31T12:00:00Z."})] | None
-    ) = None
-    duration: (
-        Annotated[int, Meta(ge=1, le=_LONGEST, extra={"says": "Must be seconds, ten years at most."})] | None
-    ) = None
-    reason: Reason | None = None
-
-    def check(self) -> Iterator[tuple[str, str]]:
-        if self.until is not None and self.duration is not None:
-            yield "duration", "Say either until or duration."
-        if self.reason is not None and not self.reason.isprintable():
-            yield "reason", "Must be one line of text."
-
-    def ends(self) -> datetime | None:
-        """When it ends; None for never. Raises ApiError for a time that is over."""
-        if self.duration is not None:
-            return datetime.now(UTC) + timedelta(seconds=self.duration)
-        if self.until is None:
-            return None
-        until = self.until if self.until.tzinfo is not None else self.until.replace(tzinfo=UTC)
-        if until <= datetime.now(UTC):
-            raise invalid({"until": "Must be in the future."})
-        return until
-
-
-class ReportsQuery(Struct, frozen=True, kw_only=True):
-    """The newest first; `cursor` goes on behind an earlier page."""
-
-    status: Annotated[_Status, _STATUS_SAYS] | None = None
-    limit: Annotated[int, _LIMIT] = 20
-    cursor: Cursor | None = None
-
-
-class ReportHandled(Struct, frozen=True):
-    status: Annotated[_Status, _STATUS_SAYS]
-    note: Reason | None = None
-
-
-class ReportNamed(ReportHandled, frozen=True, kw_only=True):
-    id: Id
-
-
 class AuditQuery(Struct, frozen=True, kw_only=True):
     """The newest first; `cursor` goes on behind an earlier page."""
 
@@ -130,10 +79,6 @@ class AuditQuery(Struct, frozen=True, kw_only=True):
 
 class Users(Struct, frozen=True):
     users: list[Account]
-
-
-class Reports(Struct, frozen=True):
-    reports: list[Report]
 
 
 class Audit(Struct, frozen=True):
@@ -232,10 +177,7 @@ async def list_users(identity: Identity, query: AccountsQuery) -> Response:
 @fails(404)
 async def one_user(user_id: int, identity: Identity) -> Response:
     """One account."""
-    found = await services().db.read(administration.account, user_id)
-    if found is None:
-        raise no_person()
-    return ok(found)
+    return ok(await _account(user_id))
 
 
 @admin.put("/users/<id:user_id>")
@@ -250,9 +192,10 @@ async def change_user(user_id: int, identity: Identity, data: AccountChange) -> 
     check = _below(identity, user_id, data.role)
     act = _act(identity)
     with s.registry.revoking(user_id) as revocation:
-        acted: Acted | None = await s.db.write_shielded(
-            administration.change_account, act, user_id, data.role, data.is_active, check
-        )
+        with trio.CancelScope(shield=True):
+            acted: Acted | None = await s.db.write(
+                administration.change_account, act, user_id, data.role, data.is_active, check
+            )
         if acted is None:
             raise no_person()
         # Switched off, nothing of the person's counts any more, whatever was ended just now.
@@ -264,24 +207,13 @@ async def change_user(user_id: int, identity: Identity, data: AccountChange) -> 
 
 @admin.post("/users/<id:user_id>/ban")
 @requires("admin")
-@takes(Ban, optional=True)
+@takes(Term, optional=True)
 @answers(Account)
 @fails(404)
-async def ban(user_id: int, identity: Identity, data: Ban) -> Response:
+async def ban(user_id: int, identity: Identity, data: Term) -> Response:
     """Shut somebody out, until a time or for good. Sessions end and sockets close (4003) at once."""
-    s = services()
-    ends, here, act = data.ends(), presence(), _act(identity)
-    check = _below(identity, user_id)
-    with s.registry.revoking(user_id) as revocation:
-        acted: Acted | None = await s.db.write_shielded(
-            administration.ban, act, user_id, ends, data.reason or None, check
-        )
-        if acted is None:
-            raise no_person()
-        # Before the registry tells of the end of the sessions: the first reason for a close is the one that is sent.
-        here.answer(_banned(user_id, ends, data.reason))
-        revocation.sids = None
-    return ok(acted.account, message="The account is banned.")
+    await put_upon(identity, user_id, "ban", data.ends(), data.reason or None, least="admin")
+    return ok(await _account(user_id), message="The account is banned.")
 
 
 @admin.delete("/users/<id:user_id>/ban")
@@ -290,12 +222,16 @@ async def ban(user_id: int, identity: Identity, data: Ban) -> Response:
 @fails(404)
 async def unban(user_id: int, identity: Identity) -> Response:
     """Let somebody in again."""
-    acted = await services().db.write(
-        administration.unban, _act(identity), user_id, _below(identity, user_id)
-    )
-    if acted is None:
+    await take_from(identity, user_id, "ban", least="admin")
+    return ok(await _account(user_id), message="The account is not banned.")
+
+
+async def _account(user_id: int) -> Account:
+    """Raises ApiError."""
+    found: Account | None = await services().db.read(administration.account, user_id)
+    if found is None:
         raise no_person()
-    return ok(acted.account, message="The account is not banned.")
+    return found
 
 
 def _act(identity: Identity) -> Act:
@@ -316,60 +252,6 @@ def _below(identity: Identity, target_id: int, role: Role | None = None) -> Chec
             raise forbidden("Nobody raises anybody above himself.")
 
     return check
-
-
-def _banned(user_id: int, until: datetime | None, reason: str | None) -> CloseAll:
-    details: dict[str, Any] = {}
-    if until is not None:
-        details["until"] = until
-    if reason:
-        details["reason"] = reason
-    notice = error_frame(BANNED, "Your account was banned.", details)
-    return CloseAll(user_id, None, BANNED_CODE, "banned", notice)
-
-
-# Reports ------------------------------------------------------------------------------------------------
-
-
-@admin.get("/reports")
-@requires("moderator")
-@takes_query(ReportsQuery)
-@answers(Reports, listing=True)
-async def list_reports(identity: Identity, query: ReportsQuery) -> Response:
-    """Complaints about messages, the newest first."""
-    found = await services().db.read(administration.reports, query.status, query.cursor, query.limit + 1)
-    page = found[: query.limit]
-    cursor = str(page[-1].id) if len(found) > query.limit else None
-    return ok(Reports(page), meta=PageMeta(per_page=query.limit, next_cursor=cursor))
-
-
-@admin.put("/reports/<id:report_id>")
-@requires("moderator")
-@takes(ReportHandled)
-@answers(Report)
-@fails(404)
-async def handle_report(report_id: int, identity: Identity, data: ReportHandled) -> Response:
-    """Close a report, or open it again."""
-    return await _handle(identity, report_id, data)
-
-
-@admin.put("/reports")
-@requires("moderator")
-@takes(ReportNamed)
-@answers(Report)
-@fails(404)
-async def handle_named_report(identity: Identity, data: ReportNamed) -> Response:
-    """Close the report named in the body, or open it again."""
-    return await _handle(identity, data.id, data)
-
-
-async def _handle(identity: Identity, report_id: int, data: ReportHandled) -> Response:
-    report = await services().db.write(
-        administration.handle_report, _act(identity), report_id, data.status, data.note or None
-    )
-    if report is None:
-        raise not_found("This report", "REPORT_NOT_FOUND")
-    return ok(report)
 
 
 # The audit log ------------------------------------------------------------------------------------------

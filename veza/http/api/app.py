@@ -21,7 +21,7 @@ from werkzeug.routing import IntegerConverter
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from veza import log
-from veza.http.api import openapi
+from veza.http.api import openapi, silence
 from veza.http.api.access import identify, rate_address
 from veza.http.api.admin import admin
 from veza.http.api.auth import auth
@@ -29,24 +29,28 @@ from veza.http.api.avatars import AVATAR_ROUTES, avatars
 from veza.http.api.categories import categories
 from veza.http.api.comments import comments
 from veza.http.api.conversations import letters
+from veza.http.api.deletion import deletion
 from veza.http.api.envelope import INTERNAL, ApiError, failure, rate_limited, translate
 from veza.http.api.feed import feed
 from veza.http.api.invites import invites
+from veza.http.api.listing_images import LISTING_IMAGE_ROUTES, listing_images
 from veza.http.api.listings import favorites, listings
 from veza.http.api.messages import chat_messages
 from veza.http.api.moderation import moderation
 from veza.http.api.offers import offers
 from veza.http.api.playlists import playlists
+from veza.http.api.reports import reports
 from veza.http.api.rooms import chat_rooms
+from veza.http.api.sanctions import sanctions
 from veza.http.api.services import Services, services
 from veza.http.api.social import social
 from veza.http.api.streams import streams
 from veza.http.api.system import system
 from veza.http.api.tracks import tracks
 from veza.http.api.tus import TUS_ROUTES
+from veza.http.api.two_factor import two_factor
 from veza.http.api.uploads import UPLOAD_ROUTES
 from veza.http.api.users import people
-from veza.http.api.two_factor import two_factor
 from veza.http.rawasgi import RawRoutes
 
 _log = log.get("rest")
@@ -67,9 +71,10 @@ _CODES: Final[dict[int, tuple[str, str]]] = {
 
 TAGS: Final = [
     ("auth", "Accounts, logins, sessions"),
+    ("two_factor", "A second factor at login"),
+    ("deletion", "The end of an account"),
     ("users", "People"),
     ("social", "Following, blocking, and what somebody has put here"),
-    ("two_factor", "A second factor at login"),
     ("avatars", "Pictures of people"),
     ("tracks", "Uploading, finding and hearing tracks"),
     ("uploads", "Uploads that survive a broken line (tus 1.0)"),
@@ -78,6 +83,7 @@ TAGS: Final = [
     ("feed", "What is new from those one follows"),
     ("streams", "Live streams: making, finding and ending them"),
     ("listings", "What people sell or would exchange"),
+    ("listing_images", "Their images"),
     ("favorites", "Listings one has marked"),
     ("offers", "Bids for listings"),
     ("categories", "Where listings stand"),
@@ -86,13 +92,15 @@ TAGS: Final = [
     ("moderation", "Members, roles, mutes and bans of a room"),
     ("messages", "What is said"),
     ("conversations", "Private letters, and what waits to be read"),
-    ("admin", "For administrators and moderators"),
+    ("reports", "Complaints, and what becomes of them"),
+    ("sanctions", "Warnings, mutes and bans on the whole platform"),
+    ("admin", "For administrators"),
     ("system", "The server itself"),
 ]
 
 
 # Beside the application: their bodies are read as they come.
-RAW: Final = (*UPLOAD_ROUTES, *TUS_ROUTES, *AVATAR_ROUTES)
+RAW: Final = (*UPLOAD_ROUTES, *TUS_ROUTES, *AVATAR_ROUTES, *LISTING_IMAGE_ROUTES)
 
 
 class IdConverter(IntegerConverter):
@@ -140,13 +148,16 @@ def create_app(services: Services) -> QuartTrio:
     openapi.provide(app, TAGS, RAW)
     for blueprint in (
         auth,
+        two_factor,
+        deletion,
         people,
         chat_rooms,
         invites,
         moderation,
-        two_factor,
         chat_messages,
         letters,
+        reports,
+        sanctions,
         admin,
         social,
         tracks,
@@ -157,6 +168,7 @@ def create_app(services: Services) -> QuartTrio:
         streams,
         listings,
         favorites,
+        listing_images,
         offers,
         categories,
     ):
@@ -189,6 +201,8 @@ async def _before() -> Response | None:
     key = g.identity.user_id if g.identity is not None else rate_address()
     if wait := s.rest_rates.take(key):
         raise rate_limited(wait)
+    if g.identity is not None and (rule := request.url_rule) is not None:
+        silence.refuse(g.identity, request.method, rule.endpoint, rule.rule)
     return None
 
 

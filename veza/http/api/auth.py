@@ -16,6 +16,7 @@ import msgspec
 import trio
 from quart import Blueprint, Response, g, request
 
+from veza.actors import rules
 from veza.actors.registry import Identity
 from veza.db import accounts, mail_tokens, sessions, users
 from veza.db import two_factor as factors
@@ -118,7 +119,7 @@ async def login(data: Login) -> Response:
         proof = await _second_factor(s, known.user_id, data, here)
         if known.barred:
             s.logins.succeeded(account, here)
-            raise ApiError(423, "ACCOUNT_DISABLED", "This account is disabled.")
+            raise _barred(known)
         stronger = await _upgraded(s, data.password) if verdict.outdated else None
         opening, refresh_token = _opening(s)
         with trio.CancelScope(shield=True):  # a code is taken with the session it opens, or not at all
@@ -397,6 +398,14 @@ def _taken(constraint: str | None) -> ApiError:
 def code_needed() -> ApiError:
     return ApiError(
         401, "TWO_FACTOR_REQUIRED", "Send the code of your authenticator too, or one of your recovery codes."
+    )
+
+
+def _barred(known: users.Credentials) -> ApiError:
+    if known.banned_until is None:
+        return ApiError(423, "ACCOUNT_DISABLED", "This account is disabled.")
+    return ApiError(
+        423, "ACCOUNT_BANNED", "This account is banned.", details=rules.ends(known.banned_until) or None
     )
 
 

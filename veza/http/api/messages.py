@@ -25,6 +25,7 @@ from veza.http.api.chat import BIGINT, Id, Shown, address_of, message_shown, per
 from veza.http.api.envelope import created, invalid, ok, rate_limited
 from veza.http.api.intake import takes, takes_query
 from veza.http.api.openapi import answers, fails
+from veza.http.api.reports import ReportReason, complain
 from veza.http.api.services import services
 
 chat_messages = Blueprint("messages", __name__, url_prefix="/chat")
@@ -68,10 +69,7 @@ class Correction(Struct, frozen=True):
 
 
 class Complaint(Struct, frozen=True):
-    reason: Annotated[
-        str,
-        Meta(min_length=1, max_length=1000, extra={"says": "Must have 1 to 1000 characters.", "trim": True}),
-    ]
+    reason: ReportReason
 
 
 class SearchQuery(Struct, frozen=True, kw_only=True):
@@ -225,11 +223,10 @@ async def unpin(message_id: int, identity: Identity) -> Response:
 @signed_in
 @takes(Complaint)
 @answers(status=201)
-@fails(404)
+@fails(404, 409)
 async def report(message_id: int, identity: Identity, data: Complaint) -> Response:
     """Tell the moderators of a message."""
-    if not await services().db.write(messages_db.report, identity.user_id, message_id, data.reason):
-        raise message_not_found()
+    await complain(identity, "message", message_id, data.reason, None)
     return ok(message="Thank you; the moderators will look at it.", status=201)
 
 

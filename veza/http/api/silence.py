@@ -25,6 +25,7 @@ _BLUEPRINTS: Final = frozenset(
         "moderation",
         "reports",
         "sanctions",
+        "removals",
         "admin",
     }
 )

@@ -1,0 +1,30 @@
+"""Who may act on whom, looked at in the transaction of the act.
+
+The accounts an act is about are locked first, the actor's too, in id order: who is promoted, demoted or banned at the
+same moment comes before the act or after it, never in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+# (the actor's role, the target's role as they are now); raises what forbids the act. '' are no powers: the actor is
+# gone, disabled or banned.
+Check = Callable[[str, str], None]
+
+BANNED: Final = "coalesce(u.banned_until > now(), false)"
+
+
+async def hold(conn: Any, actor_id: int, target_id: int, check: Check) -> bool:
+    """Lock both, and have `check` look at their roles. False: there is no such target."""
+    rows = await conn.fetch(
+        f"""SELECT u.id, CASE WHEN u.is_active AND NOT {BANNED} THEN u.role ELSE '' END AS powers, u.role
+            FROM users u WHERE u.id = ANY ($1::bigint[]) ORDER BY u.id FOR NO KEY UPDATE""",
+        [actor_id, target_id],
+    )
+    found = {row["id"]: row for row in rows}
+    if target_id not in found:
+        return False
+    check(found[actor_id]["powers"] if actor_id in found else "", found[target_id]["role"])
+    return True
