@@ -19,7 +19,7 @@ from functools import partial
 import trio
 
 from veza import __version__, log
-from veza.actors import track_intake
+from veza.actors import listing_images, track_intake
 from veza.actors.announcer import Announcer
 from veza.actors.kernel import ActorError, Ref, System, open_system
 from veza.actors.ledger import Balance, Books, LedgerActor
@@ -206,6 +206,9 @@ async def open_server(
         nursery.start_soon(again_and_again, "track files", partial(track_intake.sweep, db, library))
         nursery.start_soon(
             again_and_again, "uploads", partial(services.desk.sweep, db, library), UPLOADS_TIDIED
+        )
+        nursery.start_soon(
+            again_and_again, "listing images", partial(listing_images.sweep, db, services.listing_images)
         )
         nursery.start_soon(watch.sweep)
         nursery.start_soon(live.sockets.sweep)

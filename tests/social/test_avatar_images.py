@@ -12,8 +12,8 @@ import pytest
 import trio
 from PIL import Image, ImageCms
 
-from veza.media import avatar_child
-from veza.media.avatars import SIZES, Avatar, Avatars, NotAnImage, fitting
+from veza.media import image_child
+from veza.media.images import AT_ONCE, AVATAR, NotAnImage, Picture, Pictures
 
 RED, GREEN, BLUE, WHITE = (220, 20, 20), (20, 200, 20), (20, 20, 220), (250, 250, 250)
 SECRET = b"52.5200N 13.4050E"
@@ -45,7 +45,7 @@ def corners(image: Any) -> list[str]:
     return seen
 
 
-def opened(avatar: Avatar) -> list[Any]:
+def opened(avatar: Picture) -> list[Any]:
     assert list(avatar.images) == [256, 64]
     images = [Image.open(io.BytesIO(data)) for data in avatar.images.values()]
     for image, size in zip(images, (256, 64), strict=True):
@@ -55,30 +55,31 @@ def opened(avatar: Avatar) -> list[Any]:
 
 
 @pytest.fixture
-def avatars(tmp_path: Path) -> Avatars:
-    return Avatars(tmp_path)
+def avatars(tmp_path: Path) -> Pictures:
+    return Pictures(tmp_path, AVATAR, trio.CapacityLimiter(AT_ONCE))
 
 
 IN_A_CHILD = {"JPEG with a place", "large", "6 JPEG 3000", "a bomb", "a liar", "cut off"}
 
 
-async def make_all(avatars: Avatars, inputs: dict[str, bytes]) -> dict[str, Avatar | str]:
+async def make_all(avatars: Pictures, inputs: dict[str, bytes]) -> dict[str, Picture | str]:
     """Some by a child, as the server does; the others by the same code, without starting Python for each."""
-    results: dict[str, Avatar | str] = {}
+    results: dict[str, Picture | str] = {}
     for name, data in inputs.items():
         try:
             if name in IN_A_CHILD:
                 results[name] = await avatars.make(data)
             else:
-                results[name] = Avatar("", dict(avatar_child.renditions(data, list(SIZES))))
+                made = image_child.renditions(data, list(AVATAR.sizes))
+                results[name] = Picture("", *made[0][1], {size: image for size, _, image in made})
         except NotAnImage as error:
             results[name] = error.reason
-        except avatar_child.Unusable as unusable:
+        except image_child.Unusable as unusable:
             results[name] = str(unusable)
     return results
 
 
-async def test_images_of_every_kind(avatars: Avatars) -> None:
+async def test_images_of_every_kind(avatars: Pictures) -> None:
     exif = Image.Exif()
     exif[0x010E] = SECRET.decode()
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -104,7 +105,7 @@ async def test_images_of_every_kind(avatars: Avatars) -> None:
     }
     results = await make_all(avatars, inputs)
     for name, result in results.items():
-        assert isinstance(result, Avatar), (name, result)
+        assert isinstance(result, Picture), (name, result)
         big, small = opened(result)
         assert all(len(data) < 30_000 and SECRET not in data for data in result.images.values())
         if name == "very wide":
@@ -120,7 +121,7 @@ async def test_images_of_every_kind(avatars: Avatars) -> None:
             assert corners(big) == corners(small) == ["red", "green", "blue", "white"], name
 
 
-async def test_every_orientation_ends_upright(avatars: Avatars) -> None:
+async def test_every_orientation_ends_upright(avatars: Pictures) -> None:
     turns = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -138,7 +139,7 @@ async def test_every_orientation_ends_upright(avatars: Avatars) -> None:
             )
     results = await make_all(avatars, inputs)
     for name, result in results.items():
-        assert isinstance(result, Avatar), (name, result)
+        assert isinstance(result, Picture), (name, result)
         assert corners(opened(result)[0]) == ["red", "green", "blue", "white"], name
 
 
@@ -150,7 +151,7 @@ def png_of(width: int, height: int, data: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-async def test_what_is_no_image_and_what_is_too_much_of_one(avatars: Avatars) -> None:
+async def test_what_is_no_image_and_what_is_too_much_of_one(avatars: Pictures) -> None:
     good = saved(quarters(), "PNG")
     bomb = zlib.compress(bytes(3 * 1000 * 1000), 9)
     inputs = {
@@ -184,7 +185,7 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-async def test_the_same_image_has_the_same_name_and_others_go(avatars: Avatars, tmp_path: Path) -> None:
+async def test_the_same_image_has_the_same_name_and_others_go(avatars: Pictures, tmp_path: Path) -> None:
     one = await avatars.make(saved(quarters(), "PNG"))
     again = await avatars.make(saved(quarters(), "PNG", compress_level=1))
     other = await avatars.make(saved(quarters().transpose(Image.Transpose.ROTATE_90), "PNG"))
@@ -193,39 +194,39 @@ async def test_the_same_image_has_the_same_name_and_others_go(avatars: Avatars, 
     avatars.store(7, other)
     avatars.store(8, one)
     assert avatars.path(7, one.hash, 64).read_bytes() == one.images[64]
-    avatars.keep_only(7, other.hash)
+    avatars.keep_only(7, {other.hash})
     assert names(tmp_path / "7") == [f"256-{other.hash}.webp", f"64-{other.hash}.webp"]
-    avatars.keep_only(7, None)
-    avatars.keep_only(9, None)
+    avatars.keep_only(7, ())
+    avatars.keep_only(9, ())
     assert names(tmp_path) == ["8"]
     for hash in ("../../etc", "", one.hash.upper(), one.hash + "/", one.hash + "\n"):
         with pytest.raises(ValueError):
             avatars.path(7, hash, 64)
     with pytest.raises(ValueError):
         avatars.path(7, one.hash, 128)
-    assert [fitting(n) for n in (1, 64, 65, 256, 4096)] == [64, 64, 256, 256, 256]
+    assert [AVATAR.fitting(n) for n in (1, 64, 65, 256, 4096)] == [64, 64, 256, 256, 256]
 
 
 async def test_a_child_that_is_killed_or_hangs_is_no_avatar(
-    avatars: Avatars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    avatars: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "child.py"
-    monkeypatch.setattr("veza.media.avatars._CHILD", script)
+    monkeypatch.setattr("veza.media.images._CHILD", script)
     script.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(NotAnImage, match="cannot be decoded"):
         await avatars.make(b"x" * 1_000_000)
     script.write_text("import time; time.sleep(60)")
-    monkeypatch.setattr("veza.media.avatars.SECONDS", 0.2)
+    monkeypatch.setattr("veza.media.images.SECONDS", 0.2)
     with trio.fail_after(5), pytest.raises(NotAnImage, match="too long"):
         await avatars.make(b"x")
 
 
 async def test_the_child_knows_none_of_our_secrets(
-    avatars: Avatars, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    avatars: Pictures, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     curious = tmp_path / "curious.py"
     curious.write_text("import json, os\nprint(json.dumps({'reason': str(dict(os.environ))}))\n")
-    monkeypatch.setattr("veza.media.avatars._CHILD", curious)
+    monkeypatch.setattr("veza.media.images._CHILD", curious)
     monkeypatch.setenv("SECRET_KEY", "hunter2")
     with pytest.raises(NotAnImage) as told:
         await avatars.make(b"anything")

@@ -175,7 +175,7 @@ async def test_two_pictures_at_once_and_a_full_disk(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("veza.media.avatars.os.replace", full)
+    monkeypatch.setattr("veza.media.images.os.replace", full)
     answer = await http.post(ME, files={"avatar": picture}, headers=bearer(ann))
     assert (answer.status_code, answer.json()["code"]) == (507, "INSUFFICIENT_STORAGE")
     monkeypatch.undo()

@@ -1,8 +1,8 @@
 """The currencies of the world, and how many digits their smallest unit takes.
 
-ISO 4217:2015, "List one: Current currency & funds codes" as published by SIX, who maintain
-it, as of 2026-01-01. Bonds, metals, funds and codes for testing are left out, for nobody pays an amplifier with them. The
-list changes about once a year; a library for it would be a dependency for one set.
+ISO 4217:2015, "List one: Current currency & funds codes" as published by SIX, who maintain it, as of 2026-01-01. Bonds,
+metals, funds and codes for testing are left out: nobody pays an amplifier with them. The list changes about once a
+year; a library for it would be a dependency for one set.
 """
 
 from __future__ import annotations

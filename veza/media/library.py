@@ -7,6 +7,7 @@ written is written under another name first and renamed when it is whole, so tha
     media/resumable/ID        resumable uploads; their length is how far they are
     media/tracks/NAME/        original.EXT  peaks.json  cover.webp  hls/master.m3u8 …
     media/avatars/ID/         SIZE-HASH.webp
+    media/listings/ID/        SIZE-HASH.webp
     media/recordings/ID/      what was recorded of a stream, until a track is made of it
     media/live/SLUG/          live HLS; gone when the stream is
 """
@@ -31,6 +32,7 @@ class Library:
         self.resumable = self.root / "resumable"
         self.tracks = self.root / "tracks"
         self.avatars = self.root / "avatars"
+        self.listings = self.root / "listings"
         self.recordings = self.root / "recordings"
         self.live = self.root / "live"
 
@@ -48,6 +50,7 @@ class Library:
             self.resumable,
             self.tracks,
             self.avatars,
+            self.listings,
             self.recordings,
             self.live,
         ):

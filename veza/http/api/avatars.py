@@ -7,7 +7,6 @@ may look, as pages do with `<img>`; who has no picture is shown by his initials.
 
 from __future__ import annotations
 
-import errno
 import re
 from hashlib import sha256
 from html import escape
@@ -19,20 +18,17 @@ from quart import Blueprint, Response, request
 
 from veza.db import avatars as avatars_db
 from veza.http.api.chat import no_person
-from veza.http.api.envelope import ApiError, not_found
+from veza.http.api.envelope import not_found
+from veza.http.api.images import ASK_AGAIN, answer, decoded, received, sent, storing
 from veza.http.api.intake import takes_query
-from veza.http.api.multipart import OVERHEAD, FormReader, boundary_of, too_large
 from veza.http.api.openapi import answers, describe, fails
 from veza.http.api.services import services
 from veza.http.rawasgi import Answer, Call, Route, success
-from veza.media.avatars import Avatar, NotAnImage, fitting
 
 avatars = Blueprint("avatars", __name__, url_prefix="/users")
 
 _FILES: Final = ("avatar", "image", "file")  # the names of the form's part
 _OURS: Final = re.compile(r"/api/v1/users/(\d{1,19})/avatar\?v=([0-9a-f]{20})")
-_FOREVER: Final = "public, max-age=31536000, immutable"
-_ASK_AGAIN: Final = "public, no-cache"
 _COLOURS: Final = ("#7c3f58", "#3d5a80", "#2a6f5e", "#6b4e9b", "#8a5a22", "#34667a", "#82404a", "#4f6d30")
 
 
@@ -65,19 +61,15 @@ async def put_avatar(call: Call) -> Answer:
     It is decoded, turned upright, cut to a square and encoded anew; nothing else of the file is kept.
     """
     user_id = call.user().user_id
-    made = await _decoded(call, await _image(call))
-    address = f"/api/v1/users/{user_id}/avatar?v={made.hash}"
     s = call.services
+    made = await decoded(s.avatars, await received(call, s.settings.image_limit, _FILES))
+    address = f"/api/v1/users/{user_id}/avatar?v={made.hash}"
     async with s.avatars.turn(user_id):
-        try:
+        async with storing():
             await trio.to_thread.run_sync(s.avatars.store, user_id, made)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise ApiError(507, "INSUFFICIENT_STORAGE", "There is no room for this picture.") from None
-            raise
         if not await s.db.write(avatars_db.put, user_id, address):
             raise not_found("This account")
-        await trio.to_thread.run_sync(s.avatars.keep_only, user_id, made.hash)
+        await trio.to_thread.run_sync(s.avatars.keep_only, user_id, (made.hash,))
     return success(AvatarShown(address), message="The picture is saved.")
 
 
@@ -88,7 +80,7 @@ async def remove_avatar(call: Call) -> Answer:
     s = call.services
     async with s.avatars.turn(user_id):
         await s.db.write(avatars_db.put, user_id, None)
-        await trio.to_thread.run_sync(s.avatars.keep_only, user_id, None)
+        await trio.to_thread.run_sync(s.avatars.keep_only, user_id, ())
     return success(AvatarShown(None), message="The picture is gone.")
 
 
@@ -117,25 +109,20 @@ async def show_avatar(user_id: int, query: AvatarQuery) -> Response:
     face = await s.db.read(avatars_db.face, user_id)
     if face is None:
         raise no_person()
-    size = fitting(query.size)
+    size = s.avatars.shape.fitting(query.size)
     ours = _OURS.fullmatch(face.avatar or "")
     if ours is not None and int(ours[1]) == user_id:
-        cache = _FOREVER if query.v == ours[2] else _ASK_AGAIN
-        etag = f"{ours[2]}-{size}"
-        if etag in request.if_none_match:
-            return _image_response(b"", "image/webp", etag, cache, 304)
-        try:
-            image = await trio.Path(s.avatars.path(user_id, ours[2], size)).read_bytes()
-            return _image_response(image, "image/webp", etag, cache)
-        except FileNotFoundError:
-            pass  # it was replaced at this very moment, or the directory was lost
+        path = s.avatars.path(user_id, ours[2], size)
+        shown = await sent(path, f"{ours[2]}-{size}", forever=query.v == ours[2])
+        if shown is not None:
+            return shown
     if query.fallback == "none":
         raise not_found("A picture of this person", "AVATAR_NOT_FOUND")
     drawn = initials(user_id, face)
     etag = sha256(drawn.encode()).hexdigest()[:20]
     if etag in request.if_none_match:
-        return _image_response(b"", "image/svg+xml", etag, _ASK_AGAIN, 304)
-    return _image_response(drawn.encode(), "image/svg+xml", etag, _ASK_AGAIN)
+        return answer(b"", "image/svg+xml", etag, ASK_AGAIN, 304)
+    return answer(drawn.encode(), "image/svg+xml", etag, ASK_AGAIN)
 
 
 def initials(user_id: int, face: avatars_db.Face) -> str:
@@ -149,43 +136,3 @@ def initials(user_id: int, face: avatars_db.Face) -> str:
         '<text x="32" y="33" fill="#fff" font-family="sans-serif" font-size="28" text-anchor="middle"'
         f' dominant-baseline="central">{escape(letters.upper())}</text></svg>'
     )
-
-
-def _image_response(body: bytes, kind: str, etag: str, cache: str, status: int = 200) -> Response:
-    response = Response(body, status=status, content_type=kind)
-    response.set_etag(etag)
-    response.headers["Cache-Control"] = cache
-    return response
-
-
-async def _image(call: Call) -> bytes:
-    """The bytes of the image; raises ApiError, at the first byte too many."""
-    limit = call.services.settings.image_limit
-    kind = (call.header("content-type") or "").partition(";")[0].strip().lower()
-    form = kind == "multipart/form-data"
-    if call.length is not None and call.length > limit + (OVERHEAD if form else 0):
-        raise too_large(limit)
-    if form:
-        reader = FormReader(boundary_of(call.header("content-type")), _FILES, limit)
-        pieces: list[memoryview] = []
-        while data := await call.read():
-            pieces += reader.feed(data)
-        reader.finish()
-        return b"".join(pieces)
-    if not kind.startswith("image/") and kind != "application/octet-stream":
-        raise ApiError(
-            415, "UNSUPPORTED_MEDIA_TYPE", "Send an image, or multipart/form-data with the image in `avatar`."
-        )
-    whole = bytearray()
-    while data := await call.read():
-        whole += data
-        if len(whole) > limit:
-            raise too_large(limit)
-    return bytes(whole)
-
-
-async def _decoded(call: Call, data: bytes) -> Avatar:
-    try:
-        return await call.services.avatars.make(data)
-    except NotAnImage as error:
-        raise ApiError(415, "NOT_AN_IMAGE", error.reason) from None

@@ -7,6 +7,7 @@ from typing import NoReturn
 from msgspec import Struct
 from quart import Blueprint, Response
 
+from veza.actors import listing_images
 from veza.actors.registry import Identity
 from veza.db import listing_lists
 from veza.db import listings as listings_db
@@ -120,6 +121,7 @@ async def delete_listing(listing_id: int, identity: Identity) -> Response:
     if owner is None:
         await must_be_own(listing_id, identity)
         raise no_listing()
+    await listing_images.forget(s.db, s.listing_images, listing_id)
     return ok(message="The listing is gone.")
 
 

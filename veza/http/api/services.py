@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import trio
 from quart import current_app
 
 from veza.actors.kernel import Ref
@@ -25,7 +26,7 @@ from veza.config import Settings
 from veza.db.pool import Database
 from veza.http.api.metrics import Metrics
 from veza.mail import Mailer
-from veza.media.avatars import Avatars
+from veza.media.images import AT_ONCE, AVATAR, LISTING, Pictures
 from veza.media.library import Library
 from veza.security.origins import Origins
 from veza.security.passwords import Passwords
@@ -58,7 +59,8 @@ class Services:
     logins: LoginGuard
     secrets: SecretBox
     library: Library
-    avatars: Avatars
+    avatars: Pictures
+    listing_images: Pictures
     signer: Signer
     desk: Desk
     processing: Processing | None = None  # what makes tracks of what was uploaded
@@ -100,6 +102,7 @@ def assemble(
         settings.argon2_memory_kib, settings.argon2_time_cost, waiting=settings.argon2_waiting
     )
     desk = Desk()
+    decoders = trio.CapacityLimiter(AT_ONCE)
     _measure(metrics, db, registry, passwords, mailer, desk)
     return Services(
         settings=settings,
@@ -121,7 +124,8 @@ def assemble(
         code_rates=Buckets(CODES_PER_HOUR / 3600, CODES_PER_HOUR, clock=clock),
         logins=LoginGuard(settings.rate_login_per_minute, clock=clock),
         library=library,
-        avatars=Avatars(library.avatars),
+        avatars=Pictures(library.avatars, AVATAR, decoders),
+        listing_images=Pictures(library.listings, LISTING, decoders),
         signer=Signer(settings.secret_key),
         secrets=SecretBox(settings.secret_key),
         desk=desk,

@@ -1,10 +1,11 @@
-"""Makes the renditions of one avatar: an image on standard input, square WebP images on standard output.
+"""Makes the renditions of one image: an image on standard input, small WebP images on standard output.
 
-Run as a script by `avatars.py`, never imported by the server: what decodes a stranger's bytes has its own process, with
+Run as a script by `images.py`, never imported by the server: what decodes a stranger's bytes has its own process, with
 little memory and little time, so that a bomb or a crash of a decoder is its end alone. Nothing of the original's
 metadata is kept: its orientation is applied, its colours become sRGB, and only pixels go on.
 
-Output: one line of JSON, `{"sizes": [[pixels, bytes], …]}` with the images behind it, or `{"reason": "…"}`.
+Arguments: `square` or `within`, and the sizes (see `images.Shape`). Output: one line of JSON,
+`{"pixels": [width, height], "sizes": [[size, bytes], …]}` with the images behind it, or `{"reason": "…"}`.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ SIDE = 30_000
 
 
 class Unusable(Exception):
-    """Why there will be no avatar, as a sentence for people."""
+    """Why there will be no image, as a sentence for people."""
 
 
 def confine() -> None:
@@ -40,7 +41,7 @@ def confine() -> None:
         os.nice(10)
 
 
-def decoded(data: bytes, wanted: int) -> Any:
+def decoded(data: bytes, wanted: int, how: str) -> Any:
     """The image, upright, in sRGB, RGB or RGBA; possibly smaller than it was, but not smaller than `wanted`."""
     from PIL import Image, ImageOps
 
@@ -55,7 +56,7 @@ def decoded(data: bytes, wanted: int) -> Any:
     image.draft("RGB", (2 * wanted, 2 * wanted))  # of a JPEG only as much as is needed
     image.load()
     profile = image.info.get("icc_profile")
-    factor = min(image.size) // (2 * wanted)
+    factor = (min if how == "square" else max)(image.size) // (2 * wanted)
     if factor > 1 and image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
         exif = image.getexif()
         image = image.reduce(factor)
@@ -81,18 +82,32 @@ def in_srgb(image: Any, profile: bytes | None) -> Any:
     return image.convert("RGBA" if transparent else "RGB")
 
 
-def renditions(data: bytes, sizes: list[int]) -> list[tuple[int, bytes]]:
+def shaped(image: Any, size: int, how: str) -> Any:
+    """The image's middle as a square of this size, or all of it within such a square."""
     from PIL import Image, ImageOps
 
+    if how == "square":
+        return ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    longest = max(image.size)
+    if longest <= size:
+        return image
+    width, height = (max(1, round(side * size / longest)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def renditions(
+    data: bytes, sizes: list[int], how: str = "square"
+) -> list[tuple[int, tuple[int, int], bytes]]:
+    """By size, the largest first: width and height in pixels, and the file. Raises Unusable."""
     try:
-        image = decoded(data, max(sizes))
+        image = decoded(data, max(sizes), how)
         made = []
         for size in sorted(sizes, reverse=True):
-            image = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+            image = shaped(image, size, how)
             image.info.clear()
             file = io.BytesIO()
             image.save(file, "WEBP", quality=86, method=4)
-            made.append((size, file.getvalue()))
+            made.append((size, image.size, file.getvalue()))
     except MemoryError as error:
         raise Unusable("This image is too large.") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError) as error:
@@ -104,12 +119,12 @@ def main() -> None:
     confine()
     data = sys.stdin.buffer.read()
     try:
-        made = renditions(data, [int(size) for size in sys.argv[1:]])
+        made = renditions(data, [int(size) for size in sys.argv[2:]], sys.argv[1])
     except Unusable as unusable:
         sys.stdout.write(json.dumps({"reason": str(unusable)}) + "\n")
         return
-    header = json.dumps({"sizes": [[size, len(image)] for size, image in made]})
-    sys.stdout.buffer.write(header.encode() + b"\n" + b"".join(image for _, image in made))
+    header = json.dumps({"pixels": made[0][1], "sizes": [[size, len(image)] for size, _, image in made]})
+    sys.stdout.buffer.write(header.encode() + b"\n" + b"".join(image for _, _, image in made))
 
 
 if __name__ == "__main__":
