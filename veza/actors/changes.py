@@ -15,6 +15,7 @@ import msgspec
 from veza.actors import rules
 from veza.actors.commands import (
     Delete,
+    Depart,
     Edit,
     Enroll,
     Kick,
@@ -88,7 +89,7 @@ def plan(room: Changing, wish: Wish | Enrollment) -> Change:
     person = wish.person
     if room.room is None:
         raise room_not_found()
-    house = isinstance(wish, Seclude) or (isinstance(wish, Update | Remove) and wish.house)
+    house = isinstance(wish, Seclude | Depart) or (isinstance(wish, Update | Remove) and wish.house)
     if room.room.kind != "public" and person.user_id not in room.roster.members and not house:
         raise room_not_found()
     match wish:
@@ -121,6 +122,8 @@ def plan(room: Changing, wish: Wish | Enrollment) -> Change:
                 # Nobody could ever enter, read or delete it again.
                 raise denied("You are the last one here: delete the room instead, or invite somebody first.")
             return Change(rooms_db.remove_member, (person.user_id,), _quit)
+        case Depart():
+            return Change(rooms_db.depart, (person.user_id,), _departed)
         case PartyWish():
             return room.plan_party(wish)
     return _moderation(room, wish)
@@ -327,6 +330,18 @@ async def _quit(room: Changing, wish: Quit, heir: int | None) -> None:
     _inherit(room, heir)
 
 
+async def _departed(room: Changing, wish: Depart, done: rooms_db.Departed) -> None:
+    if done.removed:
+        await _removed(room, wish, True)
+        return
+    await room.expel(wish.person.user_id, None)
+    room.roster.drop(wish.person.user_id)
+    room.ring.clear()  # encoded frames name their authors
+    _inherit(room, done.heir)
+    if done.heir is None and room.room is not None and room.room.owner_id == wish.person.user_id:
+        room.room = msgspec.structs.replace(room.room, owner_id=None)
+
+
 def _inherit(room: Changing, heir: int | None) -> None:
     """The owner is gone, and the room is somebody else's."""
     if heir is not None and room.room is not None:
@@ -401,7 +416,7 @@ async def _secluded(room: Changing, wish: Seclude, stored: tuple[rooms_db.Room, 
         await room.expel(user_id, notice)
 
 
-async def _removed(room: Changing, wish: Remove, _: bool) -> None:
+async def _removed(room: Changing, wish: Remove | Depart, _: bool) -> None:
     notice = error_frame(ROOM_NOT_FOUND, "This room was deleted.", room.named())
     for user_id in {c.user_id for c in (*room.fanout.subscribers, *room.gated)}:
         await room.expel(user_id, notice)

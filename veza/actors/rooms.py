@@ -9,13 +9,14 @@ import contextlib
 import math
 import unicodedata
 from collections import OrderedDict
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
 import trio
 
 from veza.actors.carried import Carried
-from veza.actors.commands import BlocksChanged, Renamed, Say, Settle, TrackChanged
+from veza.actors.commands import BlocksChanged, Forgotten, Renamed, Say, Settle, TrackChanged
 from veza.actors.errors import (
     INVALID_FORMAT,
     UNAVAILABLE,
@@ -190,6 +191,18 @@ class Rooms:
             room_id = await self.conversation(one, other)
             if room_id is not None and (running := self._supervisor.get(room_id)) is not None:
                 await running.ask(BlocksChanged())
+
+    async def person_forgotten(self, user_id: int, username: str, spoke_in: Collection[int]) -> None:
+        """Somebody's account is deleted (committed). Rooms that run name him otherwise, and his conversations take no
+        letters; raises nothing: a room that starts later reads it anyway."""
+        for room_id in set(spoke_in) & self._shown.keys():
+            if (ref := self._supervisor.get(room_id)) is not None:
+                ref.answer(Forgotten(user_id, username))
+        for room_id, shown in list(self._shown.items()):
+            mine = shown.room is not None and shown.room.people is not None and user_id in shown.room.people
+            if (mine or shown.room is None) and (ref := self._supervisor.get(room_id)) is not None:
+                with contextlib.suppress(ActorError, Refused):
+                    await ref.ask(BlocksChanged())
 
     def track_changed(self, track_id: int) -> None:
         """A track changed, is private now, or gone (committed): tell the rooms that play it. Never blocks."""

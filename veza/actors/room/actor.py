@@ -16,6 +16,7 @@ from veza.actors.commands import (
     Describe,
     Enroll,
     Expelled,
+    Forgotten,
     Join,
     Leave,
     MarkRead,
@@ -342,6 +343,9 @@ class RoomActor(Changing):
                 self.roster.rename(user_id, username)
                 if user_id in self.online:
                     self.online[user_id] = username
+            case Forgotten(user_id=user_id, username=username):
+                self.roster.rename(user_id, username)
+                self.ring.clear()  # encoded frames name their authors
             case BlocksChanged():
                 self._blocks_changed()
             case BlocksRead(outcome=outcome):

@@ -14,6 +14,7 @@ from typing import Any
 import trio
 from quart import current_app
 
+from veza.actors.departures import Departures
 from veza.actors.kernel import Ref
 from veza.actors.notices import Notices
 from veza.actors.recordings import Recordings
@@ -61,6 +62,7 @@ class Services:
     library: Library
     avatars: Pictures
     listing_images: Pictures
+    departures: Departures
     signer: Signer
     desk: Desk
     processing: Processing | None = None  # what makes tracks of what was uploaded
@@ -103,6 +105,15 @@ def assemble(
     )
     desk = Desk()
     decoders = trio.CapacityLimiter(AT_ONCE)
+    avatars = Pictures(library.avatars, AVATAR, decoders)
+    listing_images = Pictures(library.listings, LISTING, decoders)
+    departures = Departures(
+        db=db,
+        library=library,
+        avatars=avatars,
+        listing_images=listing_images,
+        **{part: more.get(part) for part in ("rooms", "streams", "processing")},
+    )
     _measure(metrics, db, registry, passwords, mailer, desk)
     return Services(
         settings=settings,
@@ -124,8 +135,9 @@ def assemble(
         code_rates=Buckets(CODES_PER_HOUR / 3600, CODES_PER_HOUR, clock=clock),
         logins=LoginGuard(settings.rate_login_per_minute, clock=clock),
         library=library,
-        avatars=Pictures(library.avatars, AVATAR, decoders),
-        listing_images=Pictures(library.listings, LISTING, decoders),
+        avatars=avatars,
+        listing_images=listing_images,
+        departures=departures,
         signer=Signer(settings.secret_key),
         secrets=SecretBox(settings.secret_key),
         desk=desk,
