@@ -202,6 +202,7 @@ async def open_server(
         _measure_processing(services.metrics, processing)
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(chat.sweep)
+        nursery.start_soon(services.departures.run)
         nursery.start_soon(tidy, db)
         nursery.start_soon(again_and_again, "track files", partial(track_intake.sweep, db, library))
         nursery.start_soon(
