@@ -38,7 +38,7 @@ async def looking(
     url = f"http://127.0.0.1:{house.port}{path}"
     async with browser.page(url, storage=logged_in(person), beside=beside) as page:
         await page.run("window.caught = 0; window.alert = () => window.caught++")
-        await page.until("document.querySelector('.bell')?.hasAttribute('aria-label')")
+        await page.until("document.querySelector('.bell')")
         yield page
 
 
@@ -221,3 +221,86 @@ async def test_filters_stand_in_the_address(build: Build, browser: Browser) -> N
                 await page.until("location.pathname === '/search'")
                 await page.until("document.querySelectorAll('#found #listings a').length === 3")
                 assert page.complaints == []
+
+
+async def test_what_is_reported_is_decided_in_the_queue(build: Build, browser: Browser) -> None:
+    async with build(**OURS) as house:
+        owner, reporter = await house.people(2)
+        moderator = await house.person(role="moderator")
+        bargain: dict[str, Any] = {"title": "A <b>bargain</b>", "category": "other", "state": "good"}
+        listing = (await ask(house, owner, "POST", "/listings", price_cents=100, **bargain))["id"]
+        async with (
+            looking(browser, house, owner, "/") as accused,
+            looking(browser, house, reporter, f"/market/{listing}") as page,
+            looking(browser, house, moderator, "/") as queue,
+        ):
+            with trio.fail_after(60):
+                await page.click("#report button")
+                await page.select("dialog[open] [name=category]", "fraud")
+                await page.type("dialog[open] [name=reason]", "It was <i>never</i> his.")
+                await page.click("dialog[open] button.main")
+                await page.until(
+                    "document.querySelector('dialog[open] output').textContent.startsWith('Thank')"
+                )
+                await queue.open(f"http://127.0.0.1:{house.port}/moderation")
+                await queue.until("document.querySelector('.report')")
+                shown = await queue.run("document.querySelector('.report').textContent")
+                assert "A <b>bargain</b>" in shown and "It was <i>never</i> his." in shown
+                await queue.click(".closer")
+                await queue.until("!document.querySelector('.closer')")
+                await queue.select("[name=verdict]", "day")
+                await queue.type(".verdict [name=reason]", "No stolen things here.")
+                await queue.click(".verdict button.main")
+                await queue.until("document.querySelector('#state').textContent === 'Nothing waits here.'")
+                # Both hear of it, and only the one is silent now.
+                for each, text in ((accused, "No stolen things here."), (page, "was looked at")):
+                    await each.until(f"{BADGE}.textContent === '1' && !{BADGE}.hidden")
+                    await each.until(f"document.querySelector('.notice').textContent.includes('{text}')")
+                await queue.select("[name=status]", "resolved")
+                await queue.until("document.querySelector('.report')?.textContent.includes('muted')")
+                assert [each.complaints for each in (accused, page, queue)] == [[], [], []]
+
+
+async def test_people_talk_in_rooms_and_write_letters(build: Build, browser: Browser) -> None:
+    async with build(**OURS) as house:
+        one, other = await house.people(2)
+        room = await house.room(one, other, name=f"Rehearsal {one.id}")
+        async with (
+            looking(browser, house, one, f"/messages/{other.id}") as left,
+            looking(browser, house, other, "/") as right,
+        ):
+            with trio.fail_after(60):
+                await left.until(f"document.querySelector('#title').textContent === '{other.name}'")
+                await left.until("!document.querySelector('#chat form').hidden")
+                await left.type("#chat input", "<b>Tonight</b> at eight?")
+                await left.press("Enter")
+                await left.until(
+                    "document.querySelector('.messages .text')?.textContent === '<b>Tonight</b> at eight?'"
+                )
+                await right.open(f"http://127.0.0.1:{house.port}/messages/{one.id}")
+                await right.until(
+                    "document.querySelector('.messages .text')?.textContent === '<b>Tonight</b> at eight?'"
+                )
+                await right.until("!document.querySelector('#chat form').hidden")
+                await right.type("#chat input", "At nine.")
+                await right.press("Enter")
+                await left.until(
+                    "document.querySelectorAll('.messages .text')[1]?.textContent === 'At nine.'"
+                )
+                names = "[...document.querySelectorAll('.messages b')].map(e => e.textContent).join()"
+                assert await left.run(names) == await right.run(names) == f"{one.name},{other.name}"
+                for page in (left, right):
+                    await page.open(f"http://127.0.0.1:{house.port}/rooms/{room.id}")
+                    await page.until("document.querySelector('#title').textContent.startsWith('Rehearsal')")
+                await left.until("!document.querySelector('#chat form').hidden")
+                await left.type("#chat input", "Everybody here?")
+                await left.press("Enter")
+                await right.until(
+                    "document.querySelector('.messages .text')?.textContent === 'Everybody here?'"
+                )
+                await right.open(f"http://127.0.0.1:{house.port}/")
+                await right.until(
+                    f"document.querySelector('#rooms a[href=\"/rooms/{room.id}\"] .line')?.textContent"
+                    f" === '{one.name}: Everybody here?'"
+                )
+                assert (left.complaints, right.complaints) == ([], [])

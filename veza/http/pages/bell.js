@@ -11,7 +11,7 @@ const FRESH = 5_000; // milliseconds in which a tab that is looked at again need
 const number = h("span", { class: "number", hidden: true });
 const button = h(
   "button",
-  { class: "plain bell", type: "button", "aria-expanded": "false", "aria-controls": "bell-list", onclick: () => toggle() },
+  { class: "plain bell", type: "button", "aria-expanded": "false", "aria-controls": "bell-list", "aria-label": "Notifications", onclick: () => toggle() },
   h("span", { class: "bell-shape" }),
   number,
 );
