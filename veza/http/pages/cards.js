@@ -18,9 +18,11 @@ export function trackCard(track) {
       : track.status && track.status !== "ready"
         ? "being processed"
         : null;
+  // A private track's cover takes a login, which an <img> cannot say.
+  const cover = track.has_cover && track.is_public ? h("img", { class: "cover", src: `/api/v1/tracks/${track.id}/cover`, alt: "", loading: "lazy" }) : null;
   return card(
     `/tracks/${track.id}`,
-    h("b", {}, track.title),
+    h("span", { class: "headline" }, cover, h("b", {}, track.title)),
     h("span", {}, track.artist || track.owner?.username || track.username || ""),
     about
       ? small(about)
@@ -86,5 +88,5 @@ export function face(person, size = 64) {
 
 export function personCard(person) {
   const name = [person.first_name, person.last_name].filter(Boolean).join(" ");
-  return card(`/people/${person.id}`, h("span", { class: "row" }, face(person), h("b", {}, person.username)), small(name));
+  return card(`/people/${person.id}`, h("span", { class: "headline" }, face(person), h("b", {}, person.username)), small(name));
 }

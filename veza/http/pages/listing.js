@@ -102,6 +102,15 @@ $("#delete").addEventListener("click", () =>
   }),
 );
 $("#report").append(reportButton("listing", id));
-window.addEventListener("veza:notification", ({ detail }) => detail.kind === "offer" && detail.listing_id === id && begin());
+/** Whether somebody is in the middle of an offer, which showing the news would take away from under him. */
+function writing() {
+  return [...$("#offers").querySelectorAll("input, textarea")].some((field) => field.value !== field.defaultValue);
+}
+
+window.addEventListener("veza:notification", ({ detail }) => {
+  if (detail.kind !== "offer" || detail.listing_id !== id) return;
+  if (!writing()) return begin();
+  $("#state").replaceChildren("There is news about the offers. ", h("button", { class: "link", type: "button", onclick: begin }, "Show it"));
+});
 window.addEventListener("veza:session", begin);
 begin();

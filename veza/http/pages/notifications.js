@@ -109,7 +109,13 @@ $("#all").addEventListener("click", () =>
 );
 $("#unread").addEventListener("change", () => show());
 $("#more").addEventListener("click", () => show(true));
-for (const each of ["notification", "notifications_read"]) window.addEventListener(`veza:${each}`, () => show());
+let soon; // whoever comes back is told many at once
+for (const each of ["notification", "notifications_read"]) {
+  window.addEventListener(`veza:${each}`, () => {
+    clearTimeout(soon);
+    soon = setTimeout(show, 100);
+  });
+}
 window.addEventListener("veza:session", () => {
   show();
   showWishes();

@@ -54,10 +54,12 @@ async function named() {
 
 window.addEventListener("veza:notification", async ({ detail }) => {
   if (detail.kind !== "offer") return;
-  const shown = document.getElementById(`offer-${Number(detail.offer_id)}`);
-  if (!shown) return show();
   const now = await call("GET", `/offers/${Number(detail.offer_id)}`).catch(() => null);
-  if (now) shown.replaceWith(card(now));
+  const shown = document.getElementById(`offer-${Number(detail.offer_id)}`);
+  if (!now) return;
+  // Only this one: in another somebody may be writing.
+  if (shown) shown.replaceWith(card(now));
+  else if (!form.elements.status.value) list.prepend(card(now));
 });
 form.addEventListener("change", () => show());
 $("#more").addEventListener("click", () => show(true));
