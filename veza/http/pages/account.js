@@ -27,7 +27,12 @@ const dialog = h(
       "Password",
       h("input", { name: "password", type: "password", required: true, autocomplete: "current-password" }),
     ),
-    h("label", { class: "code", hidden: true }, "Code of your authenticator, or a recovery code", h("input", { name: "code", autocomplete: "one-time-code" })),
+    h(
+      "label",
+      { class: "code", hidden: true },
+      "Code of your authenticator, or a recovery code",
+      h("input", { name: "code", autocomplete: "one-time-code" }),
+    ),
     h("output", { role: "alert" }),
     h(
       "div",
@@ -79,7 +84,10 @@ function show() {
   const user = session()?.user;
   who.replaceChildren(
     ...(user
-      ? [h("a", { href: `/people/${user.id}`, class: "me" }, h("span", {}, user.username)), h("button", { class: "plain", onclick: logOut }, "Log out")]
+      ? [
+          h("a", { href: `/people/${user.id}`, class: "me" }, h("span", {}, user.username)),
+          h("button", { class: "plain", onclick: logOut }, "Log out"),
+        ]
       : [
           h("button", { class: "plain", onclick: () => ask() }, "Log in"),
           h("button", { class: "main", onclick: () => ask(true) }, "Open an account"),

@@ -11,7 +11,14 @@ const FRESH = 5_000; // milliseconds in which a tab that is looked at again need
 const number = h("span", { class: "number", hidden: true });
 const button = h(
   "button",
-  { class: "plain bell", type: "button", "aria-expanded": "false", "aria-controls": "bell-list", "aria-label": "Notifications", onclick: () => toggle() },
+  {
+    class: "plain bell",
+    type: "button",
+    "aria-expanded": "false",
+    "aria-controls": "bell-list",
+    "aria-label": "Notifications",
+    onclick: () => toggle(),
+  },
   h("span", { class: "bell-shape" }),
   number,
 );
@@ -78,7 +85,10 @@ function toggle(open = panel.hidden) {
 
 window.addEventListener("veza:notification", ({ detail: notice }) => {
   if (!notice.id) return look(); // of an older kind, which is not kept
-  list.querySelector(`[data-id="${Number(notice.id)}"]`)?.closest("li").remove();
+  list
+    .querySelector(`[data-id="${Number(notice.id)}"]`)
+    ?.closest("li")
+    .remove();
   list.prepend(item(notice));
   while (list.children.length > SHOWN) list.lastChild.remove();
   say(state, "");

@@ -19,7 +19,10 @@ export function trackCard(track) {
         ? "being processed"
         : null;
   // A private track's cover takes a login, which an <img> cannot say.
-  const cover = track.has_cover && track.is_public ? h("img", { class: "cover", src: `/api/v1/tracks/${track.id}/cover`, alt: "", loading: "lazy" }) : null;
+  const cover =
+    track.has_cover && track.is_public
+      ? h("img", { class: "cover", src: `/api/v1/tracks/${track.id}/cover`, alt: "", loading: "lazy" })
+      : null;
   return card(
     `/tracks/${track.id}`,
     h("span", { class: "headline" }, cover, h("b", {}, track.title)),
@@ -71,7 +74,9 @@ export function roomCard(room) {
   return card(
     `/rooms/${room.id}`,
     h("b", {}, room.name),
-    last ? h("span", { class: "line" }, `${last.username || "somebody"}: ${last.content || "…"}`) : h("span", {}, room.description || ""),
+    last
+      ? h("span", { class: "line" }, `${last.username || "somebody"}: ${last.content || "…"}`)
+      : h("span", {}, room.description || ""),
     small(
       last?.created_at ? when(last.created_at) : "quiet so far",
       room.online === undefined ? "" : `${room.online} here`,
@@ -82,11 +87,17 @@ export function roomCard(room) {
 
 /** Somebody's picture; initials where he has none. */
 export function face(person, size = 64) {
-  const source = person.avatar ? `${person.avatar}&size=${size}` : `/api/v1/users/${person.id ?? person.user_id}/avatar?size=${size}`;
+  const source = person.avatar
+    ? `${person.avatar}&size=${size}`
+    : `/api/v1/users/${person.id ?? person.user_id}/avatar?size=${size}`;
   return h("img", { class: "face", src: source, alt: "", loading: "lazy", width: 32, height: 32 });
 }
 
 export function personCard(person) {
   const name = [person.first_name, person.last_name].filter(Boolean).join(" ");
-  return card(`/people/${person.id}`, h("span", { class: "headline" }, face(person), h("b", {}, person.username)), small(name));
+  return card(
+    `/people/${person.id}`,
+    h("span", { class: "headline" }, face(person), h("b", {}, person.username)),
+    small(name),
+  );
 }

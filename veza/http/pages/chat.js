@@ -15,8 +15,20 @@ export class RoomChat {
     this.withUser = withUser;
     this.list = h("ol", { class: "messages", role: "log", "aria-live": "polite", tabIndex: 0 });
     this.state = h("output", { class: "small" });
-    this.line = h("input", { name: "text", maxLength: 4000, autocomplete: "off", "aria-label": "Message", required: true });
-    this.form = h("form", { class: "row" }, this.line, h("button", { class: "main" }, "Send"), h("output", { role: "alert" }));
+    this.line = h("input", {
+      name: "text",
+      maxLength: 4000,
+      autocomplete: "off",
+      "aria-label": "Message",
+      required: true,
+    });
+    this.form = h(
+      "form",
+      { class: "row" },
+      this.line,
+      h("button", { class: "main" }, "Send"),
+      h("output", { role: "alert" }),
+    );
     this.invitation = h(
       "p",
       { class: "small" },
@@ -94,7 +106,8 @@ export class RoomChat {
       }
     };
     socket.onclose = async (event) => {
-      for (const pending of waiting.values()) pending.reject(new Error("The connection broke; it may not have been sent."));
+      for (const pending of waiting.values())
+        pending.reject(new Error("The connection broke; it may not have been sent."));
       if (this.socket !== socket || this.user !== user) return;
       if (event.code === 4001 || event.code === 1006) await renew(token).catch(() => null);
       if ([4003, 4008].includes(event.code)) say(this.state, "The chat is closed for you.", true);
@@ -111,7 +124,8 @@ export class RoomChat {
     if (document.hidden || this.reading) return;
     this.reading = setTimeout(() => {
       this.reading = null;
-      if (this.socket?.readyState === WebSocket.OPEN && this.seen) this.#put("mark_read", { ...this.#here(), seq: this.seen });
+      if (this.socket?.readyState === WebSocket.OPEN && this.seen)
+        this.#put("mark_read", { ...this.#here(), seq: this.seen });
     }, 1000);
   }
 
@@ -122,7 +136,9 @@ export class RoomChat {
   async #send(text) {
     if (!text) return;
     if (this.socket?.readyState !== WebSocket.OPEN) throw new Error("The chat is away; in a moment.");
-    const ref = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    const ref = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+      byte.toString(16).padStart(2, "0"),
+    ).join("");
     const stored = new Promise((resolve, reject) => this.waiting.set(ref, { resolve, reject }));
     if (this.withUser) this.#put("direct_message", { to_user_id: this.withUser, content: text, nonce: ref }, ref);
     else this.#put("room_message", { room: this.room, content: text, nonce: ref }, ref);
@@ -142,7 +158,11 @@ export class RoomChat {
       h(
         "li",
         { "data-id": message.id },
-        h("time", { dateTime: message.created_at }, when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })),
+        h(
+          "time",
+          { dateTime: message.created_at },
+          when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }),
+        ),
         " ",
         h("b", {}, message.username || message.from_username || "somebody"),
         " ",

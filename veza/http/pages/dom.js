@@ -44,7 +44,12 @@ export function sure(question, yes) {
         "form",
         { method: "dialog" },
         h("p", {}, question),
-        h("div", { class: "row" }, h("button", { class: "main", value: "yes" }, yes), h("button", { class: "plain", value: "" }, "Cancel")),
+        h(
+          "div",
+          { class: "row" },
+          h("button", { class: "main", value: "yes" }, yes),
+          h("button", { class: "plain", value: "" }, "Cancel"),
+        ),
       ),
     );
     dialog.addEventListener("close", () => {

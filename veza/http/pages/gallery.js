@@ -6,7 +6,13 @@ import { h } from "./dom.js";
 export function gallery(place, { title, images }) {
   if (!images.length) return place.replaceChildren();
   const name = (index) => `${title}, picture ${index + 1} of ${images.length}`;
-  const large = h("img", { class: "large", src: images[0].url, alt: name(0), width: images[0].width, height: images[0].height });
+  const large = h("img", {
+    class: "large",
+    src: images[0].url,
+    alt: name(0),
+    width: images[0].width,
+    height: images[0].height,
+  });
   const choose = (index) => {
     large.src = images[index].url;
     large.alt = name(index);
@@ -19,7 +25,13 @@ export function gallery(place, { title, images }) {
     ...images.map((image, index) =>
       h(
         "button",
-        { type: "button", class: "plain", "aria-pressed": String(index === 0), "aria-label": name(index), onclick: () => choose(index) },
+        {
+          type: "button",
+          class: "plain",
+          "aria-pressed": String(index === 0),
+          "aria-label": name(index),
+          onclick: () => choose(index),
+        },
         h("img", { src: image.thumb_url, alt: "" }),
       ),
     ),

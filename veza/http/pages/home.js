@@ -55,7 +55,10 @@ async function showRooms() {
   const none = $("#no-rooms");
   if (!session()) {
     $("#rooms").replaceChildren();
-    none.replaceChildren(h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"), " to see the rooms.");
+    none.replaceChildren(
+      h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"),
+      " to see the rooms.",
+    );
     none.hidden = false;
     return;
   }
@@ -108,7 +111,11 @@ onSubmit($("#upload"), async (fields, form) => {
 
 onSubmit($("#go-live"), async (fields) => {
   const made = await call("POST", "/streams", {
-    json: { title: fields.get("title").trim(), visibility: fields.get("visibility"), record: Boolean(fields.get("record")) },
+    json: {
+      title: fields.get("title").trim(),
+      visibility: fields.get("visibility"),
+      record: Boolean(fields.get("record")),
+    },
   });
   // The key is shown once: this tab keeps it for the next page, and no longer than it is open.
   sessionStorage.setItem(`veza.source.${made.slug}`, JSON.stringify(made.source));

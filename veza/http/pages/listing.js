@@ -47,11 +47,17 @@ async function trade() {
   const { data } = session() ? await whole("GET", "/offers?type=sent&limit=100") : { data: { offers: [] } };
   const mine = data.offers.filter((each) => each.listing.id === id);
   const open = mine.some((each) => ["pending", "countered"].includes(each.status));
-  title.textContent = open ? "Your offer" : listing.status === "open" ? "Make an offer" : `This is ${STATUS[listing.status]}`;
+  title.textContent = open
+    ? "Your offer"
+    : listing.status === "open"
+      ? "Make an offer"
+      : `This is ${STATUS[listing.status]}`;
   place.replaceChildren(h("ul", { class: "plain-list" }, ...mine.map((each) => offerCard(each, begin))));
   if (listing.status !== "open" || open) return;
   if (!session()) {
-    place.append(h("p", {}, h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"), " to make an offer."));
+    place.append(
+      h("p", {}, h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"), " to make an offer."),
+    );
     return;
   }
   const send = (json) => call("POST", `/listings/${id}/offers`, { json }).then(begin);
@@ -110,7 +116,10 @@ function writing() {
 window.addEventListener("veza:notification", ({ detail }) => {
   if (detail.kind !== "offer" || detail.listing_id !== id) return;
   if (!writing()) return begin();
-  $("#state").replaceChildren("There is news about the offers. ", h("button", { class: "link", type: "button", onclick: begin }, "Show it"));
+  $("#state").replaceChildren(
+    "There is news about the offers. ",
+    h("button", { class: "link", type: "button", onclick: begin }, "Show it"),
+  );
 });
 window.addEventListener("veza:session", begin);
 begin();

@@ -8,7 +8,13 @@ import { $, count, h, say, sentence } from "./dom.js";
 import { cents } from "./money.js";
 
 const PAGE = 24;
-const SORTS = { newest: "newest", oldest: "oldest", price_asc: "cheapest first", price_desc: "dearest first", popular: "most wanted" };
+const SORTS = {
+  newest: "newest",
+  oldest: "oldest",
+  price_asc: "cheapest first",
+  price_desc: "dearest first",
+  popular: "most wanted",
+};
 const FIELDS = ["search", "category", "state", "min", "max", "sort", "whose"];
 const form = $("#filters");
 let asked = 0;
@@ -58,7 +64,8 @@ async function show(page) {
   const { data, meta } = found;
   const total = meta.total ?? data.listings.length;
   say($("#state"), total ? count(total, "thing") : "Nothing like that is offered now.");
-  for (const name of FIELDS) form.elements[name].disabled = name !== "whose" && form.elements.whose.value === "favorites";
+  for (const name of FIELDS)
+    form.elements[name].disabled = name !== "whose" && form.elements.whose.value === "favorites";
   $("#listings").replaceChildren(...data.listings.map(listingCard));
   for (const [id, to, there] of [
     ["#before", page - 1, page > 1],

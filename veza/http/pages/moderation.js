@@ -23,10 +23,20 @@ function closer(report, place) {
     try {
       const { others, context } = await call("GET", `/admin/reports/${report.id}`);
       const line = (each) =>
-        h("li", { class: each.reported ? "reported" : "" }, h("b", {}, each.username || "somebody"), " ", h("span", {}, each.content ?? "(deleted)"));
+        h(
+          "li",
+          { class: each.reported ? "reported" : "" },
+          h("b", {}, each.username || "somebody"),
+          " ",
+          h("span", {}, each.content ?? "(deleted)"),
+        );
       event.target.after(
-        context.length ? h("ol", { class: "plain-list context", "aria-label": "What was said around it" }, ...context.map(line)) : "",
-        ...others.map((each) => h("p", { class: "small" }, `${each.reporter || "Somebody"}, too (${each.category}): ${each.reason}`)),
+        context.length
+          ? h("ol", { class: "plain-list context", "aria-label": "What was said around it" }, ...context.map(line))
+          : "",
+        ...others.map((each) =>
+          h("p", { class: "small" }, `${each.reporter || "Somebody"}, too (${each.category}): ${each.reason}`),
+        ),
         context.length || others.length ? "" : h("p", { class: "small" }, "There is nothing more to see."),
       );
       event.target.remove();
@@ -42,10 +52,25 @@ function verdictForm(report) {
   const form = h(
     "form",
     { class: "verdict" },
-    h("label", {}, "What is done", h("select", { name: "verdict" }, ...choices.map(({ id, text }) => h("option", { value: id }, text)))),
-    h("label", {}, "Reason, which the person reads", h("input", { name: "reason", maxLength: 500, autocomplete: "off" })),
+    h(
+      "label",
+      {},
+      "What is done",
+      h("select", { name: "verdict" }, ...choices.map(({ id, text }) => h("option", { value: id }, text))),
+    ),
+    h(
+      "label",
+      {},
+      "Reason, which the person reads",
+      h("input", { name: "reason", maxLength: 500, autocomplete: "off" }),
+    ),
     report.open_on_target > 1
-      ? h("label", { class: "check" }, h("input", { type: "checkbox", name: "others", checked: true }), ` The same for all ${report.open_on_target} about it`)
+      ? h(
+          "label",
+          { class: "check" },
+          h("input", { type: "checkbox", name: "others", checked: true }),
+          ` The same for all ${report.open_on_target} about it`,
+        )
       : null,
     h("output", { role: "alert" }),
     h("div", { class: "row" }, h("button", { class: "main", type: "submit" }, "Decide")),
@@ -64,20 +89,35 @@ function card(report) {
   return h(
     "li",
     { class: "card report", id: `report-${report.id}` },
-    h("div", { class: "row spread" }, h("b", {}, href ? h("a", { href }, what) : what), h("span", { class: "badge" }, report.category)),
+    h(
+      "div",
+      { class: "row spread" },
+      h("b", {}, href ? h("a", { href }, what) : what),
+      h("span", { class: "badge" }, report.category),
+    ),
     said(report),
     h("p", {}, `“${report.reason}”`),
     h(
       "p",
       { class: "small" },
-      [report.reporter || "somebody", when(report.created_at), report.on_target > 1 ? count(report.on_target, "report") + " about it" : ""]
+      [
+        report.reporter || "somebody",
+        when(report.created_at),
+        report.on_target > 1 ? count(report.on_target, "report") + " about it" : "",
+      ]
         .filter(Boolean)
         .join(" · "),
     ),
     h("button", { class: "link closer", type: "button", onclick: closer(report, place) }, "Look closer"),
     report.status === "open"
       ? verdictForm(report)
-      : h("p", { class: "small" }, [`${report.status} by ${report.handler || "somebody"}`, report.outcome, report.note].filter(Boolean).join(" · ")),
+      : h(
+          "p",
+          { class: "small" },
+          [`${report.status} by ${report.handler || "somebody"}`, report.outcome, report.note]
+            .filter(Boolean)
+            .join(" · "),
+        ),
     place,
   );
 }
@@ -86,10 +126,17 @@ async function show(more = false) {
   const order = ++asked;
   if (!session()) {
     list.replaceChildren();
-    $("#state").replaceChildren(h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"), " as a moderator.");
+    $("#state").replaceChildren(
+      h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"),
+      " as a moderator.",
+    );
     return;
   }
-  const query = new URLSearchParams({ status: which.value, limit: 20, sort: which.value === "open" ? "oldest" : "newest" });
+  const query = new URLSearchParams({
+    status: which.value,
+    limit: 20,
+    sort: which.value === "open" ? "oldest" : "newest",
+  });
   if (more && cursor) query.set("cursor", cursor);
   try {
     const { data, meta } = await whole("GET", `/admin/reports?${query}`);

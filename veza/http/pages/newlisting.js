@@ -19,7 +19,8 @@ function body(fields) {
   const json = { price_cents: cents(fields.get("price"), fields.get("currency")) };
   for (const name of WORDS) json[name] = fields.get(name).trim();
   for (const name of ["exchange_for", "location"]) json[name] ||= null;
-  if (json.price_cents === null && !json.exchange_for) throw new Error("Say a price, what you would take in exchange, or both.");
+  if (json.price_cents === null && !json.exchange_for)
+    throw new Error("Say a price, what you would take in exchange, or both.");
   return json;
 }
 
@@ -34,7 +35,8 @@ onSubmit(form, async (fields) => {
     part.append("image", file);
     return upload(`/listings/${id}/images`, part, progress);
   });
-  if (!well) throw new Error("The listing is stored, but not all of its pictures: take out what is refused, or try again.");
+  if (!well)
+    throw new Error("The listing is stored, but not all of its pictures: take out what is refused, or try again.");
   location.href = `/market/${id}`;
 });
 

@@ -31,7 +31,10 @@ function offer(notice) {
 
 function moderation(notice) {
   const until = notice.until ? ` until ${new Date(notice.until).toLocaleString()}` : "";
-  return [`${MODERATION[notice.action] || "The moderators decided"}${until}`, notice.reason ? `: ${notice.reason}` : "."];
+  return [
+    `${MODERATION[notice.action] || "The moderators decided"}${until}`,
+    notice.reason ? `: ${notice.reason}` : ".",
+  ];
 }
 
 // kind → [what it says behind the name, where it leads]

@@ -25,7 +25,11 @@ let cursor = "";
 let asked = 0;
 
 function item(notice) {
-  const read = h("button", { class: "link", type: "button", hidden: Boolean(notice.read_at), onclick: () => readOne(notice) }, "Mark read");
+  const read = h(
+    "button",
+    { class: "link", type: "button", hidden: Boolean(notice.read_at), onclick: () => readOne(notice) },
+    "Mark read",
+  );
   return h("li", {}, noticeLink(notice), h("span", { class: "row small" }, when(notice.created_at), read));
 }
 
@@ -48,7 +52,10 @@ async function show(more = false) {
   if (!session()) {
     list.replaceChildren();
     $("#wishes").hidden = true;
-    $("#state").replaceChildren(h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"), " to see them.");
+    $("#state").replaceChildren(
+      h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"),
+      " to see them.",
+    );
     return;
   }
   const query = new URLSearchParams({ limit: PAGE });
@@ -84,7 +91,9 @@ function row(kind, wish) {
 
 async function save(kind, channel, field) {
   try {
-    await call("PUT", "/notifications/preferences", { json: { preferences: { [kind]: { [channel]: field.checked } } } });
+    await call("PUT", "/notifications/preferences", {
+      json: { preferences: { [kind]: { [channel]: field.checked } } },
+    });
     say($("#saved"), "Saved.");
   } catch (error) {
     field.checked = !field.checked;

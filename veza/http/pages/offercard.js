@@ -36,7 +36,14 @@ function terms(offer) {
   ];
   if (counter)
     lines.push(
-      h("p", {}, offer.seller?.id === mine ? "You" : person(offer.seller), " would take ", ...inWords(counter, currency), "."),
+      h(
+        "p",
+        {},
+        offer.seller?.id === mine ? "You" : person(offer.seller),
+        " would take ",
+        ...inWords(counter, currency),
+        ".",
+      ),
       counter.message ? h("blockquote", {}, counter.message) : null,
     );
   return lines;
@@ -46,7 +53,9 @@ function about(offer) {
   const parts = [when(offer.created_at)];
   if (["pending", "countered"].includes(offer.status)) {
     if (offer.viewed_at && offer.buyer?.id === session()?.user?.id) parts.push("seen");
-    parts.push(`holds until ${new Date(offer.expires_at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}`);
+    parts.push(
+      `holds until ${new Date(offer.expires_at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}`,
+    );
   } else if (offer.decided_at) parts.push(`decided ${when(offer.decided_at)}`);
   return parts.join(" · ");
 }
@@ -71,12 +80,15 @@ export function offerCard(offer, changed) {
 
   async function accept() {
     const agreed = offer.counter || offer;
-    const price = [money(agreed.amount_cents, offer.currency), agreed.proposed_listing?.title].filter(Boolean).join(" and ");
+    const price = [money(agreed.amount_cents, offer.currency), agreed.proposed_listing?.title]
+      .filter(Boolean)
+      .join(" and ");
     const question = `“${offer.listing.title}” for ${price}: agreed? It counts as sold from then on, and all other offers for it are turned down.`;
     if (await sure(question, "Agreed")) await step("accept");
   }
 
-  const button = (text, work, kind = "plain") => buttons.append(h("button", { type: "button", class: kind, onclick: work }, text));
+  const button = (text, work, kind = "plain") =>
+    buttons.append(h("button", { type: "button", class: kind, onclick: work }, text));
   if (offer.status === "pending" && sells) {
     button("Accept", accept, "main accept");
     button("Counter-offer", (event) => counter(event.target), "plain counter");
@@ -93,11 +105,15 @@ export function offerCard(offer, changed) {
 
   function counter(opener) {
     opener.remove();
-    const form = termsForm(offer.buyer.id, (json) => call("POST", `/offers/${offer.id}/counter`, { json }).then(changed), {
-      currency: offer.currency,
-      start: offer,
-      label: "Send the counter-offer",
-    });
+    const form = termsForm(
+      offer.buyer.id,
+      (json) => call("POST", `/offers/${offer.id}/counter`, { json }).then(changed),
+      {
+        currency: offer.currency,
+        start: offer,
+        label: "Send the counter-offer",
+      },
+    );
     buttons.after(form);
     form.querySelector("input").focus();
   }

@@ -19,7 +19,10 @@ async function show(more = false) {
   const order = ++asked;
   if (!session()) {
     list.replaceChildren();
-    $("#state").replaceChildren(h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"), " to see your offers.");
+    $("#state").replaceChildren(
+      h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"),
+      " to see your offers.",
+    );
     return;
   }
   page = more ? page + 1 : 1;

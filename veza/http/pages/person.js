@@ -32,7 +32,10 @@ async function fill(section, list, path, card) {
 
 async function begin() {
   if (!session()) {
-    $("#missing").replaceChildren(h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"), " to see people.");
+    $("#missing").replaceChildren(
+      h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"),
+      " to see people.",
+    );
     $("#missing").hidden = false;
     $("#person").hidden = true;
   } else {

@@ -25,7 +25,11 @@ export class Previews {
       h("img", { src: source, alt: name }),
       h("progress", { max: 1, value: 0, hidden: true, "aria-label": `${name}, sent` }),
       h("output", { class: "small", role: "status" }),
-      h("button", { type: "button", class: "link", "aria-label": `Remove ${name}`, onclick: () => drop(item) }, "Remove"),
+      h(
+        "button",
+        { type: "button", class: "link", "aria-label": `Remove ${name}`, onclick: () => drop(item) },
+        "Remove",
+      ),
     );
     this.list.append(item);
     return item;

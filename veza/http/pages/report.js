@@ -17,11 +17,17 @@ const CATEGORIES = {
 
 /** A button that opens the form. What is reported: `target_type` and `target_id` as the API names them. */
 export function reportButton(target_type, target_id) {
-  return h("button", { class: "link small", type: "button", onclick: () => (session() ? open(target_type, target_id) : ask()) }, "Report");
+  return h(
+    "button",
+    { class: "link small", type: "button", onclick: () => (session() ? open(target_type, target_id) : ask()) },
+    "Report",
+  );
 }
 
 function open(target_type, target_id) {
-  const options = Object.entries(CATEGORIES).map(([value, text]) => h("option", { value, selected: value === "other" }, text));
+  const options = Object.entries(CATEGORIES).map(([value, text]) =>
+    h("option", { value, selected: value === "other" }, text),
+  );
   const form = h(
     "form",
     {},
@@ -41,7 +47,10 @@ function open(target_type, target_id) {
     const json = { target_type, target_id, category: fields.get("category"), reason: fields.get("reason").trim() };
     await call("POST", "/reports", { json });
     const thanks = h("output", { role: "status" });
-    form.replaceChildren(thanks, h("button", { class: "plain", type: "button", onclick: () => dialog.close() }, "Close"));
+    form.replaceChildren(
+      thanks,
+      h("button", { class: "plain", type: "button", onclick: () => dialog.close() }, "Close"),
+    );
     say(thanks, "Thank you; the moderators will look at it.");
   });
   document.body.append(dialog);

@@ -15,7 +15,13 @@ const KINDS = {
   listings: ["/market/", "for sale"],
 };
 
-const options = h("ul", { id: "suggestions", class: "card panel", role: "listbox", "aria-label": "Suggestions", hidden: true });
+const options = h("ul", {
+  id: "suggestions",
+  class: "card panel",
+  role: "listbox",
+  "aria-label": "Suggestions",
+  hidden: true,
+});
 const field = h("input", {
   type: "search",
   name: "q",
@@ -58,7 +64,14 @@ function option({ type, id, text, detail }, index) {
   return h(
     "li",
     // The list takes no focus: that stays in the field, as does what a press would take away.
-    { role: "option", id: `suggestion-${index}`, "data-href": href, "aria-selected": "false", onmousedown: (event) => event.preventDefault(), onclick: () => go(href) },
+    {
+      role: "option",
+      id: `suggestion-${index}`,
+      "data-href": href,
+      "aria-selected": "false",
+      onmousedown: (event) => event.preventDefault(),
+      onclick: () => go(href),
+    },
     h("span", {}, text),
     " ",
     h("span", { class: "small" }, [kind, detail].filter(Boolean).join(" · ")),

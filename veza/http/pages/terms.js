@@ -38,7 +38,12 @@ export function termsForm(things, send, { currency, start = {}, lasting = false,
       "label",
       {},
       `Money (${currency})`,
-      h("input", { name: "amount", inputMode: "decimal", autocomplete: "off", value: amount(start.amount_cents, currency) }),
+      h("input", {
+        name: "amount",
+        inputMode: "decimal",
+        autocomplete: "off",
+        value: amount(start.amount_cents, currency),
+      }),
     ),
     h("label", {}, lasting ? "One of my things in exchange" : "A thing in exchange", thing),
     h("label", {}, "A word with it", h("textarea", { name: "message", maxLength: 1000, rows: 3 })),
@@ -69,7 +74,9 @@ export function termsForm(things, send, { currency, start = {}, lasting = false,
     .then(({ listings }) => {
       const choices = listings.filter((each) => each.id !== except);
       thing.append(
-        ...choices.map((each) => h("option", { value: each.id, selected: each.id === start.proposed_listing?.id }, each.title)),
+        ...choices.map((each) =>
+          h("option", { value: each.id, selected: each.id === start.proposed_listing?.id }, each.title),
+        ),
       );
     })
     .catch(() => null); // money can be offered all the same

@@ -48,11 +48,35 @@ const somebody = (report) => Boolean(report.accused_id);
 /** `fits`: whether it can be done about a report. `outcome`: what the report is closed with. */
 export const VERDICTS = [
   { id: "none", text: "nothing: there is nothing to it", status: "dismissed", outcome: "none" },
-  { id: "removed", text: "take it away", outcome: "removed", fits: (r) => Boolean(place(r)), act: (r) => call("DELETE", place(r)) },
-  { id: "warned", text: "warn the person", outcome: "warned", fits: somebody, act: (r, why) => impose(r, "warning", why) },
+  {
+    id: "removed",
+    text: "take it away",
+    outcome: "removed",
+    fits: (r) => Boolean(place(r)),
+    act: (r) => call("DELETE", place(r)),
+  },
+  {
+    id: "warned",
+    text: "warn the person",
+    outcome: "warned",
+    fits: somebody,
+    act: (r, why) => impose(r, "warning", why),
+  },
   { id: "day", text: "mute for a day", outcome: "muted", fits: somebody, act: (r, why) => impose(r, "mute", why, DAY) },
-  { id: "week", text: "mute for a week", outcome: "muted", fits: somebody, act: (r, why) => impose(r, "mute", why, 7 * DAY) },
-  { id: "banned", text: "ban for 30 days", outcome: "banned", fits: somebody, act: (r, why) => impose(r, "ban", why, 30 * DAY) },
+  {
+    id: "week",
+    text: "mute for a week",
+    outcome: "muted",
+    fits: somebody,
+    act: (r, why) => impose(r, "mute", why, 7 * DAY),
+  },
+  {
+    id: "banned",
+    text: "ban for 30 days",
+    outcome: "banned",
+    fits: somebody,
+    act: (r, why) => impose(r, "ban", why, 30 * DAY),
+  },
   { id: "gone", text: "ban for good", outcome: "banned", fits: somebody, act: (r, why) => impose(r, "ban", why) },
 ];
 
