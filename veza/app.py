@@ -20,7 +20,6 @@ import trio
 
 from veza import __version__, log
 from veza.actors import listing_images, track_intake
-from veza.actors.announcer import Announcer
 from veza.actors.kernel import ActorError, Ref, System, open_system
 from veza.actors.ledger import Balance, Books, LedgerActor
 from veza.actors.notices import Notices
@@ -156,6 +155,7 @@ async def open_server(
             library=library,
             presence=core.presence,
             workers=settings.media_workers,
+            poke=core.notices.poke,
         )
         streams = Streams(
             core.system,
@@ -167,8 +167,7 @@ async def open_server(
         keeper = Keeper(db, library, processing=processing, most=settings.tracks_owned_max)
         recordings = Recordings(core.system.supervisor("recordings"), keeper)
         streams.on_ended(recordings.finish)
-        announcer = Announcer(core.system.supervisor("announcer"), db=db, presence=core.presence)
-        streams.on_live(announcer.on_air)
+        streams.on_live(lambda stream_id: core.notices.poke())
         services = assemble(
             settings,
             db,

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -108,6 +109,13 @@ class Studio:
 
     async def job(self, track_id: int) -> Any:
         return (await self.sql("SELECT * FROM media_jobs WHERE track_id = $1", track_id))[0]
+
+    async def told(self, track_id: int) -> dict[str, Any]:
+        """What its owner is to hear of it; nothing else is to be told."""
+        (row,) = await self.sql("SELECT kind, target_id, data::text FROM outbox")
+        assert (row["kind"], row["target_id"]) == ("track_ready", self.owner_id)
+        data: dict[str, Any] = json.loads(row["data"])
+        return data
 
     def leftovers(self) -> list[str]:
         return [path.name for path in self.library.incoming.iterdir()]

@@ -83,15 +83,14 @@ async def test_a_track_is_made_ready(studio: Studio, inputs: Inputs) -> None:
     assert (studio.library.hls(track.name) / "master.m3u8").exists()
     assert (await studio.job(track.id))["status"] == "done"
     assert studio.leftovers() == []
-    assert studio.heard[-1] == {
-        "kind": "track_ready",
-        "track_id": track.id,
-        "name": track.name,
-        "title": "A Swelling Chord",
-        "progress": 1.0,
-        "to": (studio.owner_id,),
+    assert {(said["kind"], said["track_id"], said["to"]) for said in studio.heard} == {
+        ("track_progress", track.id, (studio.owner_id,))
     }
-    assert any(said["kind"] == "track_progress" for said in studio.heard)
+    assert await studio.told(track.id) == {
+        "track_id": track.id,
+        "title": "A Swelling Chord",
+        "status": "ready",
+    }
     assert studio.processing.tally.done == 1 and studio.processing.tally.media_seconds > 0.9
 
 
@@ -110,7 +109,8 @@ async def test_a_file_that_cannot_be_decoded_fails_at_once_with_the_reason(
         track = await studio.until(brought.id, "ready", "failed")
     assert (track.status, track.failure) == ("failed", "Nothing in this file can be decoded.")
     assert (await studio.job(track.id))["tries"] == 1
-    assert studio.heard[-1]["kind"] == "track_failed" and "decoded" in studio.heard[-1]["reason"]
+    told = await studio.told(track.id)
+    assert told["status"] == "failed" and "decoded" in told["reason"]
     assert studio.leftovers() == [] and not studio.library.hls(track.name).exists()
 
 

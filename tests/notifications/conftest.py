@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from tests.api.conftest import Api
 from tests.chat.client import Client
 from tests.chat.conftest import Build, House, Person, build, settings
 from veza.db import outbox
 from veza.db.outbox import Event
+from veza.http.api.app import create_app
 
 __all__ = ["Hall", "build", "settings"]
 
@@ -28,6 +30,7 @@ class Hall:
     """What a test starts from."""
 
     house: House
+    api: Api
 
     async def people(self, count: int) -> list[Person]:
         return await self.house.people(count)
@@ -42,6 +45,23 @@ class Hall:
 
     async def sql(self, statement: str, *args: Any) -> list[Any]:
         return await self.house.sql(statement, *args)
+
+    async def nothing_else(self, *clients: Client) -> None:
+        """Nobody here was told anything that he has not asked for: what is caused now comes behind all that was."""
+        for client in clients:
+            user_id = client.welcome["user_id"]
+            await self.cause(Event("track_ready", user_id, None, f"track:{next(_keys)}:last"))
+            assert (await client.expect("notification"))["kind"] == "track_ready"
+
+    async def track(self, owner: Person, title: str = "A song") -> int:
+        rows = await self.sql(
+            "INSERT INTO tracks (owner_id, name, title, extension, content_type, size, status, duration_ms)"
+            " VALUES ($1, $2, $3, 'mp3', 'audio/mpeg', 1, 'ready', 60000) RETURNING id",
+            owner.id,
+            f"tune{next(_keys)}",
+            title,
+        )
+        return int(rows[0][0])
 
     async def block(self, blocker: Person, blocked: Person) -> None:
         await self.sql("INSERT INTO blocks (blocker_id, blocked_id) VALUES ($1, $2)", blocker.id, blocked.id)
@@ -72,4 +92,5 @@ def database_url(shared_database: str) -> str:
 @pytest.fixture
 async def hall(build: Build) -> AsyncIterator[Hall]:
     async with build() as house:
-        yield Hall(house)
+        services = house.app.services
+        yield Hall(house, Api(create_app(services), services))

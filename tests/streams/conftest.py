@@ -22,7 +22,6 @@ from tests.api.live.conftest import core  # noqa: F401
 from tests.api.live.conftest import settings as usual_settings  # noqa: F401
 from tests.media.inputs import Inputs
 from tests.social.conftest import Person, Town, shared_database  # noqa: F401
-from veza.actors.announcer import Announcer
 from veza.actors.people import follow
 from veza.actors.recordings import Keeper, Recordings
 from veza.actors.streams import Streams
@@ -175,8 +174,7 @@ async def studio(core: Core, settings: Settings, clock: Clock) -> AsyncIterator[
     keeper = Keeper(core.db, library, check=trusting, most=settings.tracks_owned_max)
     recordings = Recordings(core.system.supervisor("recordings"), keeper)
     streams.on_ended(recordings.finish)
-    announcer = Announcer(core.system.supervisor("announcer"), db=core.db, presence=core.presence)
-    streams.on_live(announcer.on_air)
+    streams.on_live(lambda stream_id: core.notices.poke())
     async with open_mailer(settings) as mailer:
         services = assemble(
             settings,
@@ -188,6 +186,7 @@ async def studio(core: Core, settings: Settings, clock: Clock) -> AsyncIterator[
             presence=core.presence,
             streams=streams,
             recordings=recordings,
+            notices=core.notices,
         )
         follow(services.registry, core.people)
         yield Studio(Api(create_app(services), services), core.db, core, streams, recordings, keeper, library)

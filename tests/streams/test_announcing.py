@@ -10,7 +10,7 @@ import trio
 from tests.api.live.conftest import Listener
 from tests.social.conftest import Person
 from tests.streams.conftest import Studio
-from veza.actors import announcer
+from veza.db import courier
 
 
 async def online(studio: Studio, who: Person) -> Listener:
@@ -27,7 +27,7 @@ async def follow(studio: Studio, followed: Person, *followers: Person) -> None:
 async def test_followers_who_are_online_hear_it_once_a_broadcast(
     studio: Studio, song: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(announcer, "AUDIENCE", 2)  # several pages
+    monkeypatch.setattr(courier, "PEOPLE", 2)  # several pages
     me, *fans, stranger = await studio.people(7)
     await follow(studio, me, *fans)
     ears = [await online(studio, fan) for fan in fans[1:]]
@@ -37,6 +37,9 @@ async def test_followers_who_are_online_hear_it_once_a_broadcast(
     for ear in ears:
         told = await ear.ear.heard("notification")
         assert told == {
+            "id": told["id"],
+            "created_at": told["created_at"],
+            "unread": 1,
             "kind": "stream_started",
             "stream_id": made["id"],
             "slug": made["slug"],

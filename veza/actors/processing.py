@@ -197,12 +197,19 @@ class Worker:
     """The work on one job, from its file to its row."""
 
     def __init__(
-        self, db: Database, library: Library, presence: Ref | None, *, again: tuple[float, ...] = AGAIN
+        self,
+        db: Database,
+        library: Library,
+        presence: Ref | None,
+        *,
+        again: tuple[float, ...] = AGAIN,
+        poke: Callable[[], None] = lambda: None,
     ) -> None:
         self._db = db
         self._library = library
         self._presence = presence
         self._again = again
+        self._poke = poke
 
     async def work(self, job: Job, bench: Bench) -> None:
         """Process a track and store what comes of it. If its place is cancelled the job stays as it is: it is gone
@@ -237,20 +244,24 @@ class Worker:
             return found
 
     async def _ready(self, job: Job, bench: Bench, found: Findings, seconds: float) -> None:
-        title = await self._stored(media_jobs.done, job, results_of(found), words_of(job, found.tags))
+        try:
+            title = await self._stored(media_jobs.done, job, results_of(found), words_of(job, found.tags))
+        finally:
+            self._poke()
         if title is None:
             return  # deleted in the last moment
         bench.tally.done += 1
         bench.tally.media_seconds += found.duration_ms / 1000
         bench.tally.work_seconds += seconds
         _log.info("track ready", media_seconds=found.duration_ms / 1000, seconds=round(seconds, 3))
-        self._tell(job, "track_ready", title=title, progress=1.0)
 
     async def _failed(self, job: Job, bench: Bench, reason: str) -> None:
-        await self._stored(media_jobs.failed, job, reason)
+        try:
+            await self._stored(media_jobs.failed, job, reason)
+        finally:
+            self._poke()
         bench.tally.failed += 1
         _log.info("track failed", reason=reason)
-        self._tell(job, "track_failed", reason=reason)
 
     async def _missed(self, job: Job, bench: Bench, reason: str) -> None:
         """A try is over, through no fault of the file that we know of."""
@@ -279,15 +290,16 @@ class Worker:
             now = trio.current_time()
             if now - told >= _TELL_EVERY:
                 told = now
-                self._tell(job, "track_progress", progress=progress.share)
+                self._tell(job, progress.share)
 
         return tell
 
-    def _tell(self, job: Job, kind: str, *, title: str | None = None, **more: Any) -> None:
+    def _tell(self, job: Job, progress: float) -> None:
         """A `notification` to every connection of the owner; dropped if his side has too much to do."""
         if self._presence is None:
             return
-        data = {"kind": kind, "track_id": job.track_id, "name": job.name, "title": title or job.title, **more}
+        about = {"track_id": job.track_id, "name": job.name, "title": job.title}
+        data = {"kind": "track_progress", **about, "progress": progress}
         with contextlib.suppress(ActorError):
             self._presence.tell_nowait(Deliver((job.owner_id,), frame("notification", data)))
 
@@ -298,6 +310,7 @@ class Processing:
     Args:
         workers: children at work at the same time.
         again: seconds before each further try.
+        poke: called where an end may be stored that its owner is to hear of.
     """
 
     def __init__(
@@ -309,9 +322,10 @@ class Processing:
         presence: Ref | None = None,
         workers: int = 1,
         again: tuple[float, ...] = AGAIN,
+        poke: Callable[[], None] = lambda: None,
     ) -> None:
         self._bench = Bench()
-        worker = Worker(db, library, presence, again=again)
+        worker = Worker(db, library, presence, again=again, poke=poke)
         self._ref: Ref = supervisor.ensure(
             "processing", lambda: ProcessingActor(db, worker, workers), carry=lambda: self._bench
         )

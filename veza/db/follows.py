@@ -12,8 +12,9 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import structs
 
-from veza.db import users
+from veza.db import outbox, users
 from veza.db.keys import Stamp
+from veza.db.outbox import Event
 from veza.db.users import Profile
 
 # How one asked for a tie to somebody ended: it is there (now or already), or why not.
@@ -100,6 +101,7 @@ async def follow(conn: Any, follower: int, followed: int, most: int) -> Outcome:
         follower,
         followed,
     )
+    await outbox.put(conn, Event("follow", followed, follower, f"follow:{follower}"))
     return "done"
 
 

@@ -11,6 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
+from veza.db import outbox
+from veza.db.outbox import Event
+
 TRIES: Final = 3
 
 
@@ -134,23 +137,33 @@ async def done(conn: Any, job: Job, found: Results, words: Words) -> str | None:
         words.genre,
     )
     await conn.execute("UPDATE media_jobs SET status = 'done', finished_at = now() WHERE id = $1", job.id)
+    if title is not None:
+        await _tell(conn, job, title, "ready")
     return title
 
 
 async def failed(conn: Any, job: Job, reason: str) -> None:
     """It is over: the track cannot be heard, for this reason."""
     reason = reason[:500]
-    await conn.execute(
-        "UPDATE tracks SET status = 'failed', failure = $2, updated_at = now() WHERE id = $1",
+    title = await conn.fetchval(
+        "UPDATE tracks SET status = 'failed', failure = $2, updated_at = now() WHERE id = $1 RETURNING title",
         job.track_id,
         reason,
     )
+    if title is not None:
+        await _tell(conn, job, title, "failed", reason=reason)
     await conn.execute(
         "UPDATE media_jobs SET status = 'failed', tries = $2, error = $3, finished_at = now() WHERE id = $1",
         job.id,
         job.tries + 1,
         reason,
     )
+
+
+async def _tell(conn: Any, job: Job, title: str, status: str, **more: str) -> None:
+    """Its owner hears of it."""
+    data = {"track_id": job.track_id, "title": title, "status": status, **more}
+    await outbox.put(conn, Event("track_ready", job.owner_id, None, f"track:{job.track_id}:{status}", data))
 
 
 async def again(conn: Any, job: Job, reason: str, seconds: float) -> None:

@@ -7,12 +7,12 @@ and private ones are in their owner's list alone. Totals are counted up to COUNT
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from veza.db.streams import COLUMNS, Stream, by_id
+from veza.db.streams import COLUMNS, Stream
 from veza.db.users import COUNTED
 
 MOST_POINTS: Final = 1_440  # of a curve
@@ -35,13 +35,6 @@ class Curve(msgspec.Struct, frozen=True):
 
     step_s: int
     points: list[Point]
-
-
-class Audience(msgspec.Struct, frozen=True):
-    """Some of those who are told that a stream began, by id."""
-
-    stream: Stream
-    user_ids: list[int]
 
 
 class RecordingRow(msgspec.Struct, frozen=True):
@@ -134,28 +127,6 @@ async def curve(conn: Any, stream_id: int) -> Curve:
         first,
     )
     return Curve(step, [Point(*row) for row in rows])
-
-
-async def audience(conn: Any, stream_id: int, fresh: timedelta, after: int, limit: int) -> Audience | None:
-    """Whom the beginning of a stream concerns, by id from `after` on: its owner's followers, or the members of a
-    private one's room. None if it did not begin just now, or concerns nobody."""
-    stream = await by_id(conn, stream_id)
-    if stream is None or stream.state != "live" or stream.visibility == "unlisted":
-        return None
-    rows = await conn.fetch(
-        """SELECT a.user_id FROM streams s, LATERAL (
-               SELECT f.follower_id AS user_id FROM follows f
-               WHERE s.visibility = 'public' AND f.followed_id = s.owner_id AND f.follower_id > $3
-               UNION ALL
-               SELECT m.user_id FROM room_members m WHERE s.visibility = 'private' AND m.room_id = s.room_id
-                   AND m.user_id <> s.owner_id AND m.user_id > $3
-           ) a WHERE s.id = $1 AND s.started_at > now() - $2::interval ORDER BY a.user_id LIMIT $4""",
-        stream_id,
-        fresh,
-        after,
-        limit,
-    )
-    return Audience(stream, [row[0] for row in rows]) if rows else None
 
 
 async def recordings(conn: Any, stream_id: int, limit: int = 100) -> list[RecordingRow]:

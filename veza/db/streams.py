@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
+from veza.db import outbox
 from veza.db import rooms as rooms_db
 from veza.db.audit import Act, record
+from veza.db.outbox import Event
 
 SLUG_TAKEN: Final = "streams_slug"
 ROOM_NAME_TAKEN: Final = "rooms_public_name"
@@ -307,15 +309,30 @@ async def may_hear(conn: Any, stream_id: int, user_id: int) -> bool:
 
 
 async def went_live(conn: Any, stream_id: int, content_type: str) -> bool:
-    """A source is there (again). False: the stream has ended or is gone, so the source must go too."""
-    done = await conn.execute(
-        """UPDATE streams SET state = 'live', content_type = $2, song = NULL,
-               started_at = coalesce(started_at, now()), updated_at = now()
-           WHERE id = $1 AND state <> 'ended'""",
+    """A source is there (again). False: the stream has ended or is gone, so the source must go too.
+
+    Of a beginning others hear, once a broadcast: the owner's followers, of a private stream the members of its room.
+    """
+    row = await conn.fetchrow(
+        """UPDATE streams s SET state = 'live', content_type = $2, song = NULL,
+               started_at = coalesce(s.started_at, now()), updated_at = now()
+           FROM (SELECT id, started_at FROM streams WHERE id = $1 AND state <> 'ended' FOR UPDATE) AS was
+           WHERE s.id = was.id
+           RETURNING was.started_at IS NULL AS first, s.started_at, s.owner_id, s.visibility, s.room_id, s.slug,
+                     s.title, s.category""",
         stream_id,
         content_type,
     )
-    return bool(done != "UPDATE 0")
+    if row is None:
+        return False
+    followers = row["visibility"] == "public"
+    target = row["owner_id"] if followers else row["room_id"]
+    if row["first"] and row["visibility"] != "unlisted" and target is not None:
+        data = {"stream_id": stream_id} | {each: row[each] for each in ("slug", "title", "category", "room_id")}
+        key = f"stream:{stream_id}:{int(row['started_at'].timestamp())}"
+        audience: outbox.Audience = "followers" if followers else "room"
+        await outbox.put(conn, Event("stream_started", target, row["owner_id"], key, data, audience))
+    return True
 
 
 async def interrupted(conn: Any, stream_id: int) -> bool:

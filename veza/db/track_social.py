@@ -11,8 +11,9 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from veza.db import follows, tracks
+from veza.db import follows, outbox, tracks
 from veza.db.keys import Stamp, joined
+from veza.db.outbox import Event
 from veza.db.tracks import COLUMNS, VISIBLE, Track, TrackOwner, made
 
 Kind = Literal["like", "repost"]
@@ -66,16 +67,23 @@ async def _about(conn: Any, track_id: int, person: int) -> tuple[Outcome, Track 
     return ("blocked" if why == "blocked" else "blocking" if why == "blocking" else "done"), track
 
 
+def _told(kind: str, track: Track, person: int, key: str, **more: int) -> Event:
+    """Its owner hears of it."""
+    return Event(kind, track.owner.id, person, key, {"track_id": track.id, "title": track.title, **more})
+
+
 async def mark(conn: Any, kind: Kind, track_id: int, person: int) -> Mark:
     """Like or repost a track; nothing happens where one does already."""
-    outcome, _ = await _about(conn, track_id, person)
-    if outcome != "done":
+    outcome, track = await _about(conn, track_id, person)
+    if outcome != "done" or track is None:
         return Mark(outcome)
-    await conn.execute(
+    done = await conn.execute(
         f"INSERT INTO {_TABLES[kind]} (track_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
         track_id,
         person,
     )
+    if not str(done).endswith(" 0"):
+        await outbox.put(conn, _told(kind, track, person, f"{kind}:{track_id}:{person}"))
     return await _counts(conn, track_id)
 
 
@@ -153,7 +161,9 @@ async def comment(conn: Any, track_id: int, person: int, content: str, at_ms: in
         content,
         at_ms,
     )
-    return _comment(row)
+    made_ = _comment(row)
+    await outbox.put(conn, _told("comment", track, person, f"comment:{made_.id}", comment_id=made_.id))
+    return made_
 
 
 async def newest_comments(

@@ -185,7 +185,11 @@ async def list_comments(track_id: int, identity: Identity | None, query: Comment
 async def add_comment(track_id: int, identity: Identity, data: NewComment) -> Response:
     """Say something at a moment of a track."""
     count_message(identity)
-    made = await services().db.write(track_social.comment, track_id, identity.user_id, data.text, data.at_ms)
+    s = services()
+    try:
+        made = await s.db.write(track_social.comment, track_id, identity.user_id, data.text, data.at_ms)
+    finally:
+        s.poke()
     if isinstance(made, Comment):
         return created(made)
     match made:
@@ -219,7 +223,11 @@ def no_track() -> ApiError:
 
 async def _mark(kind: Kind, track_id: int, identity: Identity, on: bool) -> Mark:
     unit = track_social.mark if on else track_social.unmark
-    marked = await services().db.write(unit, kind, track_id, identity.user_id)
+    s = services()
+    try:
+        marked = await s.db.write(unit, kind, track_id, identity.user_id)
+    finally:
+        s.poke()
     if marked.outcome == "gone":
         raise no_track()
     if marked.outcome != "done":

@@ -54,7 +54,10 @@ async def follow(user_id: int, identity: Identity) -> Response:
     if user_id == identity.user_id:
         raise bad_request("Nobody follows himself.")
     s = services()
-    outcome = await s.db.write(follows.follow, identity.user_id, user_id, s.settings.follows_max)
+    try:
+        outcome = await s.db.write(follows.follow, identity.user_id, user_id, s.settings.follows_max)
+    finally:
+        s.poke()
     match outcome:
         case "nobody":
             raise no_person()
