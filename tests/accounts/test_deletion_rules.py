@@ -1,0 +1,155 @@
+"""Who may delete an account, and what stays afterwards: through REST, with nothing running."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from tests.accounts.conftest import Wall, refused, secure
+from tests.api.conftest import PASSWORD, Api, Person
+from veza.db import deletion, offer_closing
+from veza.db.errors import DataRefused
+from veza.db.pool import Database
+from veza.http.api.two_factor import factors
+
+
+async def sql(db: Database, statement: str, *args: Any) -> Any:
+    async def run(conn: Any) -> Any:
+        return await conn.fetchval(statement, *args)
+
+    return await db.write(run)
+
+
+async def leave(api: Api, person: Person, **more: str) -> Any:
+    return await api.delete("/users/me", {"password": PASSWORD, **more}, token=person.token)
+
+
+async def test_only_with_the_password_and_then_for_good(api: Api) -> None:
+    person = await api.person(first_name="Nora", last_name="Lund")
+    db = api.services.db
+    refused(await api.delete("/users/me", {}, token=person.token), 400, "VALIDATION_ERROR")
+    refused(
+        await api.delete("/users/me", {"password": "wrong"}, token=person.token), 403, "INVALID_CREDENTIALS"
+    )
+    refused(await api.delete("/users/me", {"password": PASSWORD}), 401, "AUTH_REQUIRED")
+    assert (await api.get("/users/me", token=person.token)).status == 200
+
+    assert (await leave(api, person)).status == 200
+    refused(await api.get("/users/me", token=person.token), 401, "SESSION_ENDED")
+    refused(await leave(api, person), 401, "SESSION_ENDED")
+    refused(await api.login(person), 401, "INVALID_CREDENTIALS")
+    refused(
+        await api.post("/auth/refresh", {"refresh_token": person.refresh_token}), 401, "INVALID_REFRESH_TOKEN"
+    )
+    for typed in (f"deleted_{person.id}", person.username):
+        body = {"username": typed, "password": PASSWORD}
+        refused(await api.post("/auth/login", body), 401, "INVALID_CREDENTIALS")
+    row = await sql(db, "SELECT u::text FROM users u WHERE id = $1", person.id)
+    assert f"deleted_{person.id}" in row
+    assert not any(word in row for word in (person.username, "Nora", "Lund", "example.org", "argon2"))
+    assert (
+        await sql(
+            db, "SELECT count(*) FROM audit_log WHERE action = 'user.delete' AND target_id = $1", person.id
+        )
+        == 1
+    )
+    # The name and the address are free again, for somebody else.
+    again = await api.person(person.username, email=person.email)
+    assert again.id != person.id
+    # Nothing that was left is left: the note goes once nothing can come any more.
+    await sql(db, "UPDATE deletions SET began_at = now() - interval '1 hour' WHERE user_id = $1", person.id)
+    await api.services.departures.finish_all()
+    assert await sql(db, "SELECT count(*) FROM deletions WHERE user_id = $1", person.id) == 0
+    # Nobody brings it back.
+    with pytest.raises(DataRefused):
+        await sql(db, "UPDATE users SET is_active = true WHERE id = $1", person.id)
+
+
+async def test_of_two_at_once_one_does_it(api: Api) -> None:
+    person = await api.person()
+    answers: list[Any] = []
+
+    async def go(number: int) -> None:
+        answers.append(await leave(api.at(f"198.51.100.{number}"), person))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(go, number)
+    assert sorted(answer.status for answer in answers) == [200, 401, 401]
+    count = "SELECT count(*) FROM audit_log WHERE action = 'user.delete' AND target_id = $1"
+    assert await sql(api.services.db, count, person.id) == 1
+
+
+async def test_the_second_factor_is_asked_for_too(api: Api, wall: Wall) -> None:
+    person = await api.person()
+    phone, codes = await secure(api, person, wall)
+    refused(await leave(api, person), 403, "TWO_FACTOR_REQUIRED")
+    refused(await leave(api, person, totp_code="000000"), 403, "INVALID_CODE")
+    used = phone.code()
+    assert (
+        await api.post("/auth/login", {"email": person.email, "password": PASSWORD, "totp_code": used})
+    ).status == 200
+    refused(await leave(api, person, totp_code=used), 403, "INVALID_CODE")
+    assert (await leave(api, person, recovery_code=codes[2])).status == 200
+    assert await api.services.db.read(factors.of, person.id) is None
+
+
+async def test_the_last_super_admin_stays_and_admins_delete_those_below(api: Api) -> None:
+    db = api.services.db
+    chief, second, admin, user = [await api.person() for _ in range(4)]
+    await sql(db, "UPDATE users SET role = 'user' WHERE role = 'super_admin'")
+    await sql(db, "UPDATE users SET role = 'super_admin' WHERE id = ANY ($1)", [chief.id, second.id])
+    await sql(db, "UPDATE users SET role = 'admin' WHERE id = $1", admin.id)
+    for person in (chief, second, admin):
+        api.services.registry.changed_user(person.id)
+    # Two of two at the same moment: one of them stays.
+    answers: list[Any] = []
+
+    async def go(person: Person) -> None:
+        answers.append(await leave(api, person))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(go, chief)
+        nursery.start_soon(go, second)
+    assert sorted(answer.status for answer in answers) == [200, 409]
+    left = chief if (await api.get("/users/me", token=chief.token)).status == 200 else second
+    refused(await leave(api, left), 409, "LAST_SUPER_ADMIN")
+
+    path = f"/admin/users/{user.id}"
+    refused(await api.delete(path, token=user.token), 403, "FORBIDDEN")
+    refused(await api.delete(f"/admin/users/{left.id}", token=admin.token), 403, "FORBIDDEN")
+    refused(await api.delete(f"/admin/users/{admin.id}", token=admin.token), 403, "FORBIDDEN")
+    refused(await api.delete("/admin/users/999999999", token=admin.token), 404, "USER_NOT_FOUND")
+    assert (await api.delete(path, {"reason": "spam"}, token=admin.token)).status == 200
+    refused(await api.get("/users/me", token=user.token), 401, "SESSION_ENDED")
+    refused(await api.delete(path, token=admin.token), 404, "USER_NOT_FOUND")
+    entry = await sql(
+        db,
+        "SELECT actor_id || details::text FROM audit_log WHERE action = 'user.delete' AND target_id = $1",
+        user.id,
+    )
+    assert entry.startswith(str(admin.id)) and "spam" in entry
+
+
+async def test_a_transaction_that_fails_leaves_everything(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    person = await api.person()
+
+    async def broken(conn: Any, user_id: int) -> int:
+        raise RuntimeError("killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(offer_closing, "leave", broken)
+        assert (await leave(api, person)).status == 500
+    assert (await api.get("/users/me", token=person.token)).data["username"] == person.username
+    assert (await api.login(person)).status == 200
+    assert await sql(api.services.db, "SELECT count(*) FROM deletions WHERE user_id = $1", person.id) == 0
+
+
+async def test_somebody_may_have_the_name_already(api: Api) -> None:
+    person = await api.person()
+    await api.person(f"Deleted_{person.id}")
+    assert (await leave(api, person)).status == 200
+    name = await api.services.db.read(deletion.tombstone, person.id)
+    assert name.startswith(f"deleted_{person.id}_")
