@@ -22,6 +22,7 @@ from veza import __version__, log
 from veza.actors import listing_images, track_intake
 from veza.actors.kernel import ActorError, Ref, System, open_system
 from veza.actors.ledger import Balance, Books, LedgerActor
+from veza.actors.market import Market
 from veza.actors.notices import Notices
 from veza.actors.notices.cards import RoomCards
 from veza.actors.people import PeopleActor, follow
@@ -168,6 +169,7 @@ async def open_server(
         recordings = Recordings(core.system.supervisor("recordings"), keeper)
         streams.on_ended(recordings.finish)
         streams.on_live(lambda stream_id: core.notices.poke())
+        market = Market(core.system.supervisor("market"), db=db, poke=core.notices.poke)
         services = assemble(
             settings,
             db,
@@ -179,6 +181,7 @@ async def open_server(
             streams=streams,
             processing=processing,
             recordings=recordings,
+            market=market,
             notices=core.notices,
             actors_ready=core.ready,
         )

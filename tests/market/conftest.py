@@ -1,4 +1,4 @@
-"""A market: people with listings, over real actors and a real database (see tests/social/conftest.py).
+"""A market: people with listings, over a real database and no actors: what is to be told stays in the outbox.
 
 `market.listing(owner)`, `market.offer(buyer, listing, …)` go through the API, `market.told()` empties the outbox.
 """
@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.api.conftest import Answer, clock
-from tests.social.conftest import Api, Person, Town, api, core, refused, settings
+from tests.api.conftest import Answer, Api, api, clock, settings
+from tests.social.conftest import Person, Town, refused
 
-__all__ = ["Answer", "Market", "Person", "api", "clock", "core", "refused", "settings"]
+__all__ = ["Answer", "Market", "Person", "api", "clock", "refused", "settings"]
 
 _numbers = itertools.count(1)
 

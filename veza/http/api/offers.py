@@ -150,6 +150,8 @@ async def _make(listing_id: int, identity: Identity, data: OfferForm) -> Respons
         s.poke()
     if not isinstance(made, Offer):
         _refuse(made)
+    if s.market is not None:
+        s.market.offered(made.expires_at)
     return created(made, location=f"/api/v1/offers/{made.id}")
 
 

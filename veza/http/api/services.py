@@ -16,6 +16,7 @@ from quart import current_app
 
 from veza.actors.departures import Departures
 from veza.actors.kernel import Ref
+from veza.actors.market import Market
 from veza.actors.notices import Notices
 from veza.actors.recordings import Recordings
 from veza.actors.registry import Registry
@@ -71,6 +72,7 @@ class Services:
     presence: Ref | None = None
     streams: Streams | None = None
     recordings: Recordings | None = None
+    market: Market | None = None  # the clock of offers
     notices: Notices | None = None  # carries what others are to hear of
     actors_ready: Callable[[], Awaitable[bool]] | None = None  # asked by /ready
     wall: Callable[[], float] = time.time  # what authenticators' codes are judged by
