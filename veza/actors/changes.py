@@ -29,6 +29,8 @@ from veza.actors.commands import (
     Sanction,
     Seclude,
     SetRole,
+    SetWords,
+    TakeDown,
     Update,
     Wish,
 )
@@ -48,6 +50,7 @@ from veza.actors.errors import (
 )
 from veza.actors.frames import Address, error_frame, frame, message_frame
 from veza.db import messages as messages_db
+from veza.db import room_acts
 from veza.db import rooms as rooms_db
 from veza.db.errors import Conflict, DataRefused, Unavailable
 from veza.db.messages import Message
@@ -89,6 +92,8 @@ def plan(room: Changing, wish: Wish | Enrollment) -> Change:
     person = wish.person
     if room.room is None:
         raise room_not_found()
+    if isinstance(wish, TakeDown):
+        return room.plan_take_down(wish, _deleted)
     house = isinstance(wish, Seclude | Depart) or (isinstance(wish, Update | Remove) and wish.house)
     if room.room.kind != "public" and person.user_id not in room.roster.members and not house:
         raise room_not_found()
@@ -96,6 +101,7 @@ def plan(room: Changing, wish: Wish | Enrollment) -> Change:
         case Edit(id=id, content=text):
             content = rules.content(text)
             may_act(room, person)
+            room.refuse_words(person, content)
             mentions = room.roster.mentions(content)
             return Change(
                 messages_db.edit, (id, person.user_id, content, mentions, _author_only(person)), _edited
@@ -126,6 +132,8 @@ def plan(room: Changing, wish: Wish | Enrollment) -> Change:
             return Change(rooms_db.depart, (person.user_id,), _departed)
         case PartyWish():
             return room.plan_party(wish)
+        case SetWords():
+            return room.plan_words(wish)
     return _moderation(room, wish)
 
 
@@ -152,24 +160,24 @@ def _moderation(room: Changing, wish: Wish) -> Change:
             if target not in roster.members:
                 raise user_not_found()
             roster.below(person, target)
-            return Change(_below(rooms_db.remove_member, roster.level(person)), (target,), _kicked)
+            return Change(_below(room_acts.kick, roster.level(person)), (target, person.user_id), _kicked)
         case Sanction(target=target, kind=kind, until=until, reason=reason):
             roster.need(person, rules.MODERATOR, f"{kind} people")
             roster.below(person, target)
             if until is not None and until <= datetime.now(UTC):
                 raise Refused(INVALID_FORMAT, "The end must be in the future.", field="until")
-            unit = _below(rooms_db.sanction, roster.level(person))
+            unit = _below(room_acts.sanction, roster.level(person))
             return Change(unit, (target, kind, until, reason, person.user_id), _sanctioned)
         case Lift(target=target, kind=kind):
             roster.need(person, rules.MODERATOR, f"lift a {kind}")
             roster.below(person, target)
-            return Change(rooms_db.lift, (target, kind), _lifted)
+            return Change(room_acts.lift, (target, kind, person.user_id), _lifted)
         case SetRole(target=target, role=role):
             roster.need(person, rules.OWNER, "give roles")
             if target not in roster.members:
                 raise user_not_found()
             roster.below(person, target)
-            return Change(rooms_db.set_role, (target, role), _role_set)
+            return Change(room_acts.set_role, (target, role, person.user_id), _role_set)
         case Update(name=name, description=description, is_private=private, slow_mode_s=slow):
             if not wish.house:
                 level = rules.OWNER if name or private is not None else rules.MODERATOR
@@ -295,7 +303,7 @@ async def _edited(room: Changing, wish: Edit, message: Message | None) -> Messag
     return message
 
 
-async def _deleted(room: Changing, wish: Delete, message: Message | None) -> Message:
+async def _deleted(room: Changing, wish: Delete | TakeDown, message: Message | None) -> Message:
     if message is None:
         raise message_not_found()
     _tell(room, wish, "message_deleted", message, {"deleted_by": message.deleted_by})

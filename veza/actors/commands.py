@@ -11,6 +11,7 @@ from datetime import datetime
 import msgspec
 
 from veza.actors.ports import Connection
+from veza.db.removals import Why
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -128,6 +129,19 @@ class Sanction(Wish, frozen=True, kw_only=True):
 class Lift(Wish, frozen=True, kw_only=True):
     target: int
     kind: str
+
+
+class SetWords(Wish, frozen=True, kw_only=True):
+    """These words, folded, are not to be said here by who is no moderator; no others. Answers them, in order."""
+
+    words: tuple[str, ...]
+
+
+class TakeDown(Wish, frozen=True, kw_only=True):
+    """Take a message away, as a moderator of the platform: of this room one need not be a member."""
+
+    id: int
+    why: Why
 
 
 class Update(Wish, frozen=True, kw_only=True):

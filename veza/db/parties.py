@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from veza.db import rooms, tracks
+from veza.db import room_words, rooms, tracks
 from veza.db.tracks import PUBLIC
 
 
@@ -35,10 +35,11 @@ class PartyRow(msgspec.Struct, frozen=True):
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """All a room's actor starts with, what it plays included."""
+    """All a room's actor starts with, what it plays and what is not said there included."""
 
     loaded: rooms.Loaded
     party: PartyRow | None
+    words: list[str]
 
 
 Refusal = Literal["gone", "private", "beyond"]
@@ -58,7 +59,9 @@ async def load(conn: Any, room_id: int) -> PartyRow | None:
 async def room(conn: Any, room_id: int) -> Opened | None:
     """A room, and its party if it has one; None where there is no such room."""
     loaded = await rooms.load(conn, room_id)
-    return None if loaded is None else Opened(loaded, await load(conn, room_id))
+    if loaded is None:
+        return None
+    return Opened(loaded, await load(conn, room_id), await room_words.of_room(conn, room_id))
 
 
 async def start(

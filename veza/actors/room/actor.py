@@ -64,6 +64,7 @@ from veza.actors.room.notes import (
     TypingExpired,
 )
 from veza.actors.roster import Roster
+from veza.actors.words import Words
 from veza.db import messages as messages_db
 from veza.db import parties as parties_db
 from veza.db import rooms as rooms_db
@@ -102,6 +103,7 @@ class RoomActor(Changing):
         if room.people is not None:
             self.blocks = set(await self.db.read(rooms_db.blocked_between, *room.people))
         self.roster = Roster(loaded)
+        self.words = Words(opened.words)
         self.address = Address(room.id, room.kind, room.name, room.people)
         self.last_seq, self.last_rev = room.last_seq, room.last_rev
         self._deliver()  # acknowledges what is stored: before its echo

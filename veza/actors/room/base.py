@@ -16,6 +16,7 @@ from veza.actors.commands import (
 from veza.actors.errors import (
     BLOCKED,
     ROOM_NOT_FOUND,
+    WORD_FILTERED,
     Refused,
     denied,
     room_not_found,
@@ -27,6 +28,7 @@ from veza.actors.marks import ReadMarks
 from veza.actors.ports import Connection
 from veza.actors.ring import Ring
 from veza.actors.roster import Roster
+from veza.actors.words import Words
 from veza.config import Settings
 from veza.db.pool import Database
 from veza.db.rooms import Room
@@ -87,6 +89,7 @@ class RoomBase(Actor):
         self._recent: deque[tuple[int, bytes]] = deque(maxlen=RECENT)  # the last changes: revision, frame
         self.online: dict[int, str] = {}
         self.blocks: set[tuple[int, int]] = set()
+        self.words = Words()  # not to be said here
         self._connections: dict[int, int] = {}
         self._typing: dict[int, Any] = {}
         self._filling = False
@@ -151,6 +154,19 @@ class RoomBase(Actor):
             raise Refused(BLOCKED, "This person does not take messages from you.")
         if (person.user_id, other) in self.blocks:
             raise Refused(BLOCKED, "You have blocked this person.")
+
+    def refuse_words(self, person: Person, text: str) -> None:
+        """Who is no moderator does not say certain words here. He alone is told, and where; which they are nobody."""
+        if self.words and self.roster.level(person) < rules.MODERATOR:
+            place = self.words.find(text)
+            if place is not None:
+                raise Refused(
+                    WORD_FILTERED,
+                    "There is a word in it that is not said in this room.",
+                    field="content",
+                    position=place.position,
+                    length=place.length,
+                )
 
     def describe(self, person: Person) -> Summary:
         assert self.room is not None

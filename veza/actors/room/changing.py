@@ -24,7 +24,7 @@ from veza.actors.errors import (
     room_not_found,
 )
 from veza.actors.kernel import Reply
-from veza.actors.room.listening import Listening
+from veza.actors.room.moderating import Moderating
 from veza.actors.room.notes import (
     Changed,
 )
@@ -32,7 +32,7 @@ from veza.db import rooms as rooms_db
 from veza.db.errors import OutcomeUnknown
 
 
-class Changing(Listening):
+class Changing(Moderating):
     """A queue of wishes; the next one is planned when the one before has been stored."""
 
     async def _join(self, wish: Join) -> None:

@@ -40,6 +40,7 @@ class Posting(Resuming):
         self.roster.refuse_muted(person)
         self.refuse_blocked(person)
         content = rules.content(wish.content)
+        self.refuse_words(person, content)
         post = Post(
             self.room_id,
             person.user_id,

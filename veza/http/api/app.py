@@ -39,7 +39,9 @@ from veza.http.api.messages import chat_messages
 from veza.http.api.moderation import moderation
 from veza.http.api.offers import offers
 from veza.http.api.playlists import playlists
+from veza.http.api.removals import removals
 from veza.http.api.reports import reports
+from veza.http.api.room_words import room_words
 from veza.http.api.rooms import chat_rooms
 from veza.http.api.sanctions import sanctions
 from veza.http.api.services import Services, services
@@ -94,6 +96,8 @@ TAGS: Final = [
     ("conversations", "Private letters, and what waits to be read"),
     ("reports", "Complaints, and what becomes of them"),
     ("sanctions", "Warnings, mutes and bans on the whole platform"),
+    ("removals", "Taking away what should not be here"),
+    ("room_words", "Words that are not said in a room"),
     ("admin", "For administrators"),
     ("system", "The server itself"),
 ]
@@ -158,6 +162,8 @@ def create_app(services: Services) -> QuartTrio:
         letters,
         reports,
         sanctions,
+        removals,
+        room_words,
         admin,
         social,
         tracks,

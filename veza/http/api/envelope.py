@@ -172,6 +172,7 @@ _REFUSALS: Final[dict[str, int]] = {
     actor_errors.BLOCKED: 403,
     actor_errors.ROOM_FULL: 409,
     actor_errors.SLOW_MODE: 429,
+    actor_errors.WORD_FILTERED: 400,
     actor_errors.UNAVAILABLE: 503,
     actor_errors.INTERNAL: 500,
     actor_errors.CONFLICT: 409,

@@ -1,6 +1,7 @@
 """`/chat/rooms/{id}/members`, `mutes`, `bans`: who belongs to a room and what is done to people there.
 
-Sanctions and roles act downwards only, at once, on live connections too: the room's actor sees to that.
+Sanctions and roles act downwards only, at once, on live connections too: the room's actor sees to that. Whoever is
+muted or banned is also told by a notification, and all of it is in the audit log.
 """
 
 from __future__ import annotations
@@ -200,16 +201,17 @@ async def list_sanctions(room: str, what: str, identity: Identity, query: Sancti
 async def impose(room: str, what: str, identity: Identity, data: NewSanction) -> Response:
     """Mute or ban somebody, until a time or until it is lifted. A ban also ends membership."""
     ends = data.ends()
-    await ask(
-        room,
-        Sanction(
-            person=person(identity),
-            target=data.user_id,
-            kind=_KINDS[what],
-            until=ends,
-            reason=data.reason or None,
-        ),
+    wish = Sanction(
+        person=person(identity),
+        target=data.user_id,
+        kind=_KINDS[what],
+        until=ends,
+        reason=data.reason or None,
     )
+    try:
+        await ask(room, wish)
+    finally:
+        services().poke()
     return ok(Imposed(data.user_id, ends), status=201)
 
 
@@ -238,6 +240,10 @@ async def lift_from(room: str, what: str, user_id: int, identity: Identity) -> R
 
 async def _lift(room: str, what: str, user_id: int, identity: Identity) -> Response:
     kind = _KINDS[what]
-    if not await ask(room, Lift(person=person(identity), target=user_id, kind=kind)):
+    try:
+        lifted = await ask(room, Lift(person=person(identity), target=user_id, kind=kind))
+    finally:
+        services().poke()
+    if not lifted:
         raise not_found(f"Such a {kind}", "SANCTION_NOT_FOUND")
     return ok(message=f"The {kind} is lifted.")

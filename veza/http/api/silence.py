@@ -26,6 +26,7 @@ _BLUEPRINTS: Final = frozenset(
         "reports",
         "sanctions",
         "removals",
+        "room_words",
         "admin",
     }
 )

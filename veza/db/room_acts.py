@@ -1,0 +1,57 @@
+"""What is done to people in a room by its owner and moderators: stored, in the audit log, and told to whom it is done.
+
+All in the transaction of the act. Who may do it was asked before; this is what it leaves behind.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from veza.db import audit, outbox, rooms
+from veza.db.audit import Act
+from veza.db.outbox import Event
+
+
+async def sanction(
+    conn: Any, room_id: int, user_id: int, kind: str, until: datetime | None, reason: str | None, by: int
+) -> int | None:
+    """Mute or ban; see `rooms.sanction`."""
+    heir = await rooms.sanction(conn, room_id, user_id, kind, until, reason, by)
+    entry = await _record(conn, room_id, user_id, kind, by, {"until": until, "reason": reason})
+    await _tell(conn, room_id, user_id, kind, entry, {"until": until, "reason": reason})
+    return heir
+
+
+async def lift(conn: Any, room_id: int, user_id: int, kind: str, by: int) -> bool:
+    """Lift a mute or ban; False where there was none."""
+    if not await rooms.lift(conn, room_id, user_id, kind):
+        return False
+    entry = await _record(conn, room_id, user_id, f"un{kind}", by, {})
+    await _tell(conn, room_id, user_id, f"un{kind}", entry, {})
+    return True
+
+
+async def kick(conn: Any, room_id: int, user_id: int, by: int) -> int | None:
+    """End a membership; see `rooms.remove_member`."""
+    heir = await rooms.remove_member(conn, room_id, user_id)
+    await _record(conn, room_id, user_id, "kick", by, {})
+    return heir
+
+
+async def set_role(conn: Any, room_id: int, user_id: int, role: str, by: int) -> None:
+    await rooms.set_role(conn, room_id, user_id, role)
+    await _record(conn, room_id, user_id, "role", by, {"role": role})
+
+
+async def _record(conn: Any, room_id: int, user_id: int, what: str, by: int, details: dict[str, Any]) -> int:
+    return await audit.record(
+        conn, Act(by, None), f"room.{what}", "user", user_id, {"room_id": room_id, **details}
+    )
+
+
+async def _tell(
+    conn: Any, room_id: int, user_id: int, action: str, entry: int, details: dict[str, Any]
+) -> None:
+    data = {"action": action, "target_type": "room", "target_id": room_id, **details}
+    await outbox.put(conn, Event("moderation", user_id, None, f"moderation:room_{action}:{entry}", data))
