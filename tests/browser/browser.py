@@ -98,6 +98,10 @@ class Failed(Exception):
     """The browser refused a command, or a script in a page threw."""
 
 
+class Gone(Failed):
+    """The page a script ran in was left for another."""
+
+
 class Browser:
     """Commands and answers, while its nursery lives."""
 
@@ -132,7 +136,8 @@ class Browser:
             await self._out.send_all(json.dumps(message).encode() + b"\0")
         answer = await receive.receive()
         if "error" in answer:
-            raise Failed(f"{method}: {answer['error'].get('message')}")
+            text = answer["error"].get("message", "")
+            raise (Gone if "navigated" in text or "context" in text else Failed)(f"{method}: {text}")
         result: dict[str, Any] = answer.get("result", {})
         return result
 
@@ -217,13 +222,17 @@ class Page:
         return answer["result"].get("value")
 
     async def until(self, expression: str) -> Any:
-        """Wait until an expression is true in the page; its value then."""
+        """Wait until an expression is true in the page, or in the one it leads to; its value then."""
         script = (
             "new Promise(resolve => { const look = () => { let found; try { found = (" + expression + ") }"
             " catch { found = false } if (found) resolve(found); else setTimeout(look, 20) }; look() })"
         )
         with trio.move_on_after(PATIENCE):
-            return await self.run(script)
+            while True:
+                try:
+                    return await self.run(script)
+                except Gone:
+                    continue  # the page went on to another address meanwhile: there it is asked anew
         shown = await self.run("document.body.innerText")
         raise AssertionError(f"never true: {expression}\n{shown}\n{self.complaints}")
 

@@ -298,6 +298,11 @@ async def test_people_talk_in_rooms_and_write_letters(build: Build, browser: Bro
                 await right.until(
                     "document.querySelector('.messages .text')?.textContent === 'Everybody here?'"
                 )
+                await left.open(f"http://127.0.0.1:{house.port}/rooms")
+                await left.until("document.querySelector('#letters .line')?.textContent === 'At nine.'")
+                await left.type("#new-room [name=name]", f"Cellar {one.id}")
+                await left.click("#new-room button")
+                await left.until(f"document.querySelector('#title')?.textContent === 'Cellar {one.id}'")
                 await right.open(f"http://127.0.0.1:{house.port}/")
                 await right.until(
                     f"document.querySelector('#rooms a[href=\"/rooms/{room.id}\"] .line')?.textContent"

@@ -15,6 +15,7 @@ const nav = h(
   "nav",
   { "aria-label": "Pages" },
   link("/market", "Market"),
+  link("/rooms", "Talk"),
   link("/offers", "Offers", { class: "known-only" }),
   moderation,
 );
