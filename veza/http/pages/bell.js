@@ -62,7 +62,7 @@ async function look() {
     last = Date.now();
     list.replaceChildren(...data.notifications.map(item));
     say(state, data.notifications.length ? "" : "Nothing yet.");
-    count(data.unread_count);
+    count(data.unread);
   } catch (error) {
     if (order === asked) say(state, sentence(error), true);
   }

@@ -69,7 +69,7 @@ async function show(more = false) {
     else list.replaceChildren(...items);
     cursor = meta?.next_cursor || "";
     $("#more").hidden = !cursor;
-    $("#all").disabled = data.unread_count === 0;
+    $("#all").disabled = data.unread === 0;
     say($("#state"), list.children.length ? "" : "Nothing here.");
   });
 }

@@ -28,22 +28,17 @@ export function linkTo({ target_type, target_id, snapshot, room_id }) {
   return pages[target_type];
 }
 
-/** Where it can be taken away, for moderators. */
-function place({ target_type, target_id, snapshot }) {
-  const places = {
-    message: `/chat/messages/${target_id}`,
-    track: `/tracks/${target_id}`,
-    comment: `/tracks/${snapshot?.track_id}/comments/${target_id}`,
-    stream: `/streams/${target_id}`,
-  };
-  return places[target_type];
-}
-
 const impose = (report, kind, reason, duration) =>
   call("POST", `/moderation/users/${report.accused_id}/sanctions`, {
     json: { kind, reason: reason || null, report_id: report.id, ...(duration ? { duration } : {}) },
   });
+const remove = (report, what, reason) =>
+  call("POST", "/moderation/remove", {
+    json: { target_type: what, target_id: report.target_id, reason: reason || null, report_id: report.id },
+  });
 const somebody = (report) => Boolean(report.accused_id);
+const person = (report) => report.target_type === "user";
+const thing = (report) => ["message", "track", "comment", "listing", "stream"].includes(report.target_type);
 
 /** `fits`: whether it can be done about a report. `outcome`: what the report is closed with. */
 export const VERDICTS = [
@@ -52,9 +47,17 @@ export const VERDICTS = [
     id: "removed",
     text: "take it away",
     outcome: "removed",
-    fits: (r) => Boolean(place(r)),
-    act: (r) => call("DELETE", place(r)),
+    fits: thing,
+    act: (r, why) => remove(r, r.target_type, why),
   },
+  {
+    id: "avatar",
+    text: "take the picture away",
+    outcome: "removed",
+    fits: person,
+    act: (r, why) => remove(r, "avatar", why),
+  },
+  { id: "bio", text: "take the text away", outcome: "removed", fits: person, act: (r, why) => remove(r, "bio", why) },
   {
     id: "warned",
     text: "warn the person",
