@@ -225,6 +225,15 @@ async def test_the_examples_of_authentication(veza: Veza, server: Here) -> None:
     assert len(sessions["data"]["sessions"]) == 1
 
 
+async def test_the_examples_of_the_account(veza: Veza, server: Here) -> None:
+    out = await in_a_shell("docs/account.md", server, veza)
+    (gone,) = answers(out)
+    assert gone["success"]
+    async with VezaClient(server.url) as client:
+        with pytest.raises(AuthFailed):
+            await client.login("emmy", "correct horse")
+
+
 async def test_the_overview_names_every_path_of_the_api(server: Here) -> None:
     def read() -> dict[str, dict[str, object]]:
         with urllib.request.urlopen(f"{server.url}/openapi.json", timeout=10) as answer:
