@@ -24,6 +24,7 @@ from veza.client.errors import (
     ProtocolError,
     Unreachable,
 )
+from veza.client.finding import Found, Suggestion
 from veza.client.frames import (
     ChangesMissed,
     Connected,
@@ -54,6 +55,7 @@ from veza.client.frames import (
     UserDisconnected,
     Welcome,
 )
+from veza.client.listings import BriefListing, Category, Counter, Listing, ListingImage, Offer
 from veza.client.media import (
     ListenLinks,
     LiveStream,
@@ -79,6 +81,8 @@ from veza.client.models import (
     UnreadRoom,
     User,
 )
+from veza.client.notifications import Notice, Notices
+from veza.client.people import OpenedPlaylist, Playlist, PlaylistItem
 from veza.client.rest import VezaClient
 from veza.client.socket import ChatSocket
 from veza.client.tracks import UploadFailed
@@ -86,21 +90,27 @@ from veza.client.tracks import UploadFailed
 __all__ = [
     "ApiError",
     "AuthFailed",
+    "BriefListing",
+    "Category",
     "ChangesMissed",
     "ChatSocket",
     "ClientError",
     "Closed",
     "Connected",
     "Conversation",
+    "Counter",
     "DirectMessage",
     "ErrorEvent",
     "Event",
+    "Found",
     "FrameRefused",
     "Gap",
     "History",
     "Invite",
     "JoinAck",
     "ListenLinks",
+    "Listing",
+    "ListingImage",
     "LiveStream",
     "Login",
     "Member",
@@ -113,10 +123,16 @@ __all__ = [
     "MessageUpdated",
     "NewStream",
     "NotBroadcastable",
+    "Notice",
+    "Notices",
     "Notification",
+    "Offer",
+    "OpenedPlaylist",
     "Page",
     "Peaks",
     "Person",
+    "Playlist",
+    "PlaylistItem",
     "Presence",
     "ProtocolError",
     "Reaction",
@@ -130,6 +146,7 @@ __all__ = [
     "SourceSettings",
     "StreamKey",
     "StreamUrls",
+    "Suggestion",
     "Tokens",
     "Track",
     "TrackComment",

@@ -8,7 +8,9 @@ from urllib.parse import quote
 
 import httpx
 
+from veza.client.finding import Finding
 from veza.client.frames import DirectMessage, History, RoomMessage
+from veza.client.market import Market
 from veza.client.models import (
     Conversation,
     Invite,
@@ -20,6 +22,8 @@ from veza.client.models import (
     Unread,
     User,
 )
+from veza.client.notifications import Notifications
+from veza.client.people import People
 from veza.client.socket import ChatSocket
 from veza.client.streams import Streams
 from veza.client.tracks import Tracks
@@ -28,7 +32,7 @@ from veza.client.transport import read_as, read_history, read_list, read_message
 RoomName = str | int  # a public room's name, or any room's id
 
 
-class VezaClient(Tracks, Streams):
+class VezaClient(Tracks, Streams, Market, People, Notifications, Finding):
     """A person's (or a stranger's) way to one server.
 
     Args:

@@ -47,6 +47,10 @@ class Streams(Transport):
         params = {"page": page, "limit": limit, **filters}
         return await self._page("streams", "streams", LiveStream, params)
 
+    async def my_streams(self, *, page: int = 1, limit: int = 20) -> Page[LiveStream]:
+        """One's own, whatever their visibility: those on air first, then the newest."""
+        return await self._page("streams/mine", "streams", LiveStream, {"page": page, "limit": limit})
+
     async def stream(self, stream: int | str) -> LiveStream:
         """One, by its id or its slug."""
         return read_one(await self.request("GET", _stream(stream)), "stream", LiveStream)

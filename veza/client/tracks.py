@@ -239,6 +239,13 @@ class Tracks(Transport):
     async def unlike(self, track_id: int) -> None:
         await self.request("DELETE", f"tracks/{track_id}/like")
 
+    async def repost(self, track_id: int) -> None:
+        """Pass it on to those who follow one."""
+        await self.request("PUT", f"tracks/{track_id}/repost")
+
+    async def unrepost(self, track_id: int) -> None:
+        await self.request("DELETE", f"tracks/{track_id}/repost")
+
     async def comment(self, track_id: int, content: str, at_ms: int) -> TrackComment:
         """Say something about a place in it."""
         body = {"content": content, "at_ms": at_ms}

@@ -101,9 +101,14 @@ class Transport:
         json: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         auth: bool = True,
+        content: tuple[bytes, str] | None = None,
     ) -> msgspec.Raw:
-        """The `data` of an answer, undecoded. A path that does not begin with `/` is one of the API, `/api/v1/…`."""
-        return (await self._ask(method, path, json, params, auth)).data
+        """The `data` of an answer, undecoded. A path that does not begin with `/` is one of the API, `/api/v1/…`.
+
+        Args:
+            content: a body that is no JSON, and its content type.
+        """
+        return (await self._ask(method, path, json, params, auth, content)).data
 
     async def get(self, path: str, kind: type[T], **params: Any) -> T:
         """A GET whose `data` is of type `kind`."""
@@ -129,15 +134,16 @@ class Transport:
         json: Mapping[str, Any] | None,
         params: Mapping[str, Any] | None,
         auth: bool,
+        content: tuple[bytes, str] | None = None,
     ) -> _Envelope:
         used = self.tokens if auth else None
         try:
-            return await self._once(method, path, json, params, used)
+            return await self._once(method, path, json, params, used, content)
         except AuthFailed:
             if not auth or used is None or used.refresh_token is None:
                 raise
         await self.renew(used)
-        return await self._once(method, path, json, params, self.tokens)
+        return await self._once(method, path, json, params, self.tokens, content)
 
     async def _once(
         self,
@@ -146,6 +152,7 @@ class Transport:
         json: Mapping[str, Any] | None,
         params: Mapping[str, Any] | None,
         tokens: Tokens | None,
+        content: tuple[bytes, str] | None,
     ) -> _Envelope:
         headers = {}
         if tokens is not None:
@@ -154,6 +161,8 @@ class Transport:
         if json is not None:
             body = msgspec.json.encode(json)
             headers["content-type"] = "application/json"
+        elif content is not None:
+            body, headers["content-type"] = content
         query = {name: value for name, value in (params or {}).items() if value is not None}
         address = path if path.startswith("/") else f"/api/v1/{path}"
         try:
