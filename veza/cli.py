@@ -82,6 +82,21 @@ def serve(
 
 
 @cli.command()
+def demo(
+    host: Annotated[str | None, typer.Option(help="Address to listen on, instead of HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on, instead of PORT.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Where it is kept.", show_default="veza-demo, never VEZA_DATA")
+    ] = None,
+    small: Annotated[bool, typer.Option("--small", help="Fewer and shorter tracks, less for sale.")] = False,
+) -> None:
+    """See it living: a server of its own with people, music, a market and a live stream."""
+    from veza.commands.demo.running import run
+
+    run(host, port, data, small)
+
+
+@cli.command()
 def migrate() -> None:
     """Bring the database to this version's schema. `serve` does so by itself."""
     from veza.commands.migrate import run
