@@ -320,7 +320,7 @@ async def test_a_banned_owner_is_off_the_air(air: Air) -> None:
     air.house.app.services.registry.forget_user(owner.id)
     while await source.more():
         pass
-    await air.is_(stream, "interrupted")
+    await air.is_(stream, "ended")
     assert await _refused(air, stream, stream.key) == 403
 
 

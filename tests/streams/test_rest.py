@@ -388,10 +388,10 @@ async def test_where_to_listen(studio: Studio) -> None:
     refused(await studio.get(f"/streams/{slug}/listen"), 404, "STREAM_NOT_FOUND")
     refused(await studio.get(f"/streams/{slug}/listen", other), 404, "STREAM_NOT_FOUND")
     found = (await studio.get(f"/streams/{slug}/listen", me)).data
-    match = re.fullmatch(rf"/live/(\d+)\.([0-9a-f]{{64}})/{slug}", found["progressive"])
+    match = re.fullmatch(rf"/live/(\d+)\.([0-9a-f]{{64}})\.{me.id}/{slug}", found["progressive"])
     assert match is not None and found["hls"] == found["progressive"] + "/index.m3u8"
     now = datetime.now(UTC)
-    until = signer.verify(f"live/{slug}", match[1], match[2], now.timestamp())
+    until = signer.verify(f"live/{slug}/{me.id}", match[1], match[2], now.timestamp())
     assert datetime.fromisoformat(found["expires_at"]).timestamp() == until
     assert timedelta(hours=5) < datetime.fromtimestamp(until, UTC) - now < timedelta(hours=7)
 

@@ -308,6 +308,20 @@ async def may_hear(conn: Any, stream_id: int, user_id: int) -> bool:
     return bool(found)
 
 
+async def still_hears(conn: Any, stream_id: int, user_id: int) -> bool:
+    """May this person, to whom the address of a private stream was given, listen to it now? It is his, or he is a member
+    of its room; and he is not disabled or banned."""
+    found = await conn.fetchval(
+        """SELECT EXISTS (SELECT FROM users u JOIN streams s ON s.id = $1
+               WHERE u.id = $2 AND u.is_active AND NOT coalesce(u.banned_until > now(), false)
+               AND (s.owner_id = u.id
+                    OR EXISTS (SELECT FROM room_members m WHERE m.room_id = s.room_id AND m.user_id = u.id)))""",
+        stream_id,
+        user_id,
+    )
+    return bool(found)
+
+
 async def went_live(conn: Any, stream_id: int, content_type: str) -> bool:
     """A source is there (again). False: the stream has ended or is gone, so the source must go too.
 
@@ -328,7 +342,9 @@ async def went_live(conn: Any, stream_id: int, content_type: str) -> bool:
     followers = row["visibility"] == "public"
     target = row["owner_id"] if followers else row["room_id"]
     if row["first"] and row["visibility"] != "unlisted" and target is not None:
-        data = {"stream_id": stream_id} | {each: row[each] for each in ("slug", "title", "category", "room_id")}
+        data = {"stream_id": stream_id} | {
+            each: row[each] for each in ("slug", "title", "category", "room_id")
+        }
         key = f"stream:{stream_id}:{int(row['started_at'].timestamp())}"
         audience: outbox.Audience = "followers" if followers else "room"
         await outbox.put(conn, Event("stream_started", target, row["owner_id"], key, data, audience))

@@ -20,7 +20,7 @@ from veza.db.streams import Mount
 from veza.http.asgi import Visit
 from veza.http.head import Head
 from veza.http.letterhead import BadHeader, Letterhead
-from veza.http.live_access import LiveAccess, refused
+from veza.http.live_access import Ear, LiveAccess, refused
 from veza.http.live_paths import PLAYLIST, Place, place_of
 from veza.http.live_source import LiveSources
 from veza.http.media import MediaRoutes, Resource
@@ -114,8 +114,7 @@ class LiveRoom:
             except Refused as refusal:
                 raise _opened(refusal) from None
         try:
-            mount = await self._access.listener(head, place)
-            return await self._listen(wire, head, visit, mount)
+            return await self._listen(wire, head, visit, await self._access.listener(head, place))
         except Denied as denied:
             raise _opened(refused(denied)) from None
         except Refused as refusal:
@@ -125,7 +124,8 @@ class LiveRoom:
 
     # Listeners ------------------------------------------------------------------------------------
 
-    async def _listen(self, wire: Wire, head: Head, visit: Visit, mount: Mount) -> bool:
+    async def _listen(self, wire: Wire, head: Head, visit: Visit, ear: Ear) -> bool:
+        mount = ear.mount
         icy = head.get(b"icy-metadata") == b"1"
 
         def opening(info: LiveInfo) -> bytes:
@@ -140,11 +140,13 @@ class LiveRoom:
         stay = Stay(opening)
         listener = Progressive(wire.line, stay, icy=icy)
         stream = self._streams.ref(mount.id)
-        try:
-            await self._streams.ask(mount.id, Listen(listener))
-            await stay.wait(wire)
-        finally:
-            stream.answer(Left(listener))
+        with self._streams.listening(ear.user_id, listener):
+            await self._access.confirm(ear)
+            try:
+                await self._streams.ask(mount.id, Listen(listener))
+                await stay.wait(wire)
+            finally:
+                stream.answer(Left(listener))
         if wire.line.closed:
             raise Disconnected
         return False
@@ -184,7 +186,7 @@ class LiveRoom:
         """A playlist or a segment. Raises Refused."""
         place = place_of(head.path)
         assert place is not None and place.file is not None
-        mount = await self._access.listener(head, place)
+        mount = (await self._access.listener(head, place)).mount
         if place.file == PLAYLIST:
             await self._made(mount, head, visit)
         return _resource(self._library, place, private=mount.visibility == "private")

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import time
+from collections import OrderedDict
 from typing import Final
+
+import msgspec
 
 from veza.actors import errors
 from veza.actors.errors import Refused as Denied
-from veza.actors.registry import AuthFailed, Registry
+from veza.actors.registry import AuthFailed, Identity, Registry
 from veza.actors.streams import Streams, refusals
 from veza.db import streams as streams_db
 from veza.db.errors import Unavailable
@@ -26,6 +30,8 @@ from veza.security import stream_keys
 from veza.security.rates import Buckets, neighbourhood
 from veza.security.signing import Expired, SignatureRefused, Signer
 
+BELIEVED: Final = 10.0  # seconds, that somebody may listen
+REMEMBERED: Final = 10_000
 CHALLENGE: Final = (b"www-authenticate", b'Basic realm="live", charset="UTF-8"')
 STATUS: Final = {
     refusals.NOT_FOUND: 404,
@@ -52,6 +58,18 @@ def refused(denied: Denied, *, source: bool = False) -> Refused:
     return Refused(status, denied.code, denied.message, headers)
 
 
+class Ear(msgspec.Struct, frozen=True):
+    """Who listens to what, as far as it is known: who shows a token, or an address that was signed in his name."""
+
+    mount: Mount
+    identity: Identity | None = None
+    signed_for: int | None = None
+
+    @property
+    def user_id(self) -> int | None:
+        return self.signed_for if self.identity is None else self.identity.user_id
+
+
 class LiveAccess:
     """The judge."""
 
@@ -63,8 +81,11 @@ class LiveAccess:
         self._registry = registry
         self._signer = signer
         self._wrong = Buckets(keys_per_minute / 60, keys_per_minute)
+        self._hearing: OrderedDict[tuple[int, int], float] = (
+            OrderedDict()
+        )  # stream, person: until when it is so
 
-    async def listener(self, head: Head, place: Place) -> Mount:
+    async def listener(self, head: Head, place: Place) -> Ear:
         """The stream, if who asks may listen to it.
 
         Raises:
@@ -72,18 +93,51 @@ class LiveAccess:
         """
         if place.sig is not None:
             self._signed(place)
-            return await self._mount(place.slug)
-        mount = await self._mount(place.slug)
-        if mount.visibility == "private":
-            await self._private(mount, bearer(head))
-        return mount
+            ear = Ear(await self._mount(place.slug), signed_for=place.user)
+            await self._still(ear)
+            return ear
+        return await self.hears(place.slug, bearer(head))
 
-    async def hears(self, slug: str, token: str | None) -> Mount:
+    async def hears(self, slug: str, token: str | None) -> Ear:
         """As `listener`, for WebSockets."""
         mount = await self._mount(slug)
         if mount.visibility == "private":
-            await self._private(mount, token)
-        return mount
+            return Ear(mount, await self._private(mount, token))
+        try:
+            return Ear(mount, await self._registry.authenticate(token) if token else None)
+        except (AuthFailed, Unavailable):
+            return Ear(mount)  # anybody may
+
+    async def confirm(self, ear: Ear) -> None:
+        """The same once more, now that whoever turns people out would find him. Raises Refused."""
+        if ear.identity is not None:
+            try:
+                await self._registry.confirm(msgspec.structs.replace(ear.identity, expires_at=math.inf))
+            except AuthFailed as error:
+                raise Refused(401, error.code, error.message) from None
+            except Unavailable:
+                raise _away() from None
+        elif ear.signed_for is not None:
+            self._hearing.pop((ear.mount.id, ear.signed_for), None)
+            await self._still(ear)
+
+    async def _still(self, ear: Ear) -> None:
+        """May he listen still, for whom the address was signed? What the database said is believed for a while."""
+        mount, user_id = ear.mount, ear.signed_for
+        if user_id is None or mount.visibility != "private":
+            return
+        if self._hearing.get((mount.id, user_id), 0.0) > time.monotonic():
+            return
+        try:
+            hears = await self._db.read(streams_db.still_hears, mount.id, user_id)
+        except Unavailable:
+            return  # the signature is good
+        if not hears:
+            raise refused(refusals.not_found())
+        self._hearing[mount.id, user_id] = time.monotonic() + BELIEVED
+        self._hearing.move_to_end((mount.id, user_id))
+        if len(self._hearing) > REMEMBERED:
+            self._hearing.popitem(last=False)
 
     async def source(self, head: Head, slug: str, client: str) -> Mount:
         """The stream, if its key came along.
@@ -149,13 +203,14 @@ class LiveAccess:
 
     def _signed(self, place: Place) -> None:
         try:
-            self._signer.verify(f"live/{place.slug}", place.expires or "", place.sig or "", time.time())
+            message = f"live/{place.slug}" if place.user is None else f"live/{place.slug}/{place.user}"
+            self._signer.verify(message, place.expires or "", place.sig or "", time.time())
         except Expired:
             raise Refused(403, "SIGNATURE_EXPIRED", "This address has expired; ask for a new one.") from None
         except SignatureRefused:
             raise Refused(403, "SIGNATURE_INVALID", "This address is not signed by us.") from None
 
-    async def _private(self, mount: Mount, token: str | None) -> None:
+    async def _private(self, mount: Mount, token: str | None) -> Identity:
         if not token:
             raise refused(refusals.not_found())
         try:
@@ -164,6 +219,7 @@ class LiveAccess:
                 streams_db.may_hear, mount.id, identity.user_id
             ):
                 raise refused(refusals.not_found())
+            return identity
         except AuthFailed as error:
             challenge = (b"www-authenticate", b'Bearer error="invalid_token"')
             raise Refused(401, error.code, error.message, [challenge]) from None

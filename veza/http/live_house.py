@@ -6,6 +6,8 @@ from pathlib import Path
 
 import trio
 
+from veza.actors.errors import AUTH_FAILED
+from veza.actors.frames import error_frame
 from veza.actors.streams import Streams
 from veza.actors.streams.hls import Make
 from veza.config import Settings
@@ -14,6 +16,7 @@ from veza.http.api.services import Services
 from veza.http.live import LiveRoom
 from veza.http.live_access import LiveAccess
 from veza.http.live_rtmp import RtmpDoor
+from veza.http.sockets.chat import REVOKED
 from veza.http.sockets.stream import StreamSockets
 
 
@@ -60,8 +63,16 @@ class LiveHouse:
         self.room = LiveRoom(settings, streams, access, services.library)
         self.rtmp = RtmpDoor(settings, streams, access, services.db)
         self.sockets = StreamSockets(streams, access, settings=settings, origins=services.origins)
-        services.registry.on_revoked(lambda user_id, sids: None if sids else streams.owner_changed(user_id))
+        services.registry.on_revoked(self._revoked)
+        self._streams = streams
         _measure(services.metrics, streams, self.sockets)
+
+    def _revoked(self, user_id: int, sids: frozenset[str] | None) -> None:
+        """Who lost all his sessions may be one who may nothing any more."""
+        if not sids:
+            self._streams.owner_changed(user_id)
+            notice = error_frame(AUTH_FAILED, "This session has ended.")
+            self._streams.turn_out(user_id, notice, REVOKED, "session ended")
 
 
 def _measure(metrics: Metrics, streams: Streams, sockets: StreamSockets) -> None:

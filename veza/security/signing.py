@@ -89,13 +89,18 @@ class Signer:
         """
         return f"/hls/{self._prefix(f'hls/{_checked(name)}', expires)}/{name}/master.m3u8"
 
-    def live_url(self, slug: str, expires: int) -> str:
+    def live_url(self, slug: str, expires: int, user_id: int | None = None) -> str:
         """Where a private stream is listened to; `/index.m3u8` behind it is its playlist.
+
+        Args:
+            user_id: it is good only as long as this person may listen.
 
         Raises:
             ValueError: that is no slug.
         """
-        return f"/live/{self._prefix(f'live/{_checked(slug)}', expires)}/{slug}"
+        if user_id is None:
+            return f"/live/{self._prefix(f'live/{_checked(slug)}', expires)}/{slug}"
+        return f"/live/{self._prefix(f'live/{_checked(slug)}/{user_id}', expires)}.{user_id}/{slug}"
 
     def _prefix(self, message: str, expires: int) -> str:
         return f"{expires}.{self.sign(message, expires)}"

@@ -309,6 +309,9 @@ class Broadcasting(StreamBase):
                 self._show_out(seat, refusals.barred())
             elif now.key_hash != before.key_hash:
                 self._show_out(seat, refusals.key_changed())
+        if now.barred and air.state in ("live", "interrupted"):
+            await self.end()  # nobody could come back to it in time
+            return
         if before is not None and now.visibility == "private" and before.visibility != "private":
             self.turn_out_strangers()
         if not now.record:

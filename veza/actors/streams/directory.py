@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -167,16 +167,21 @@ class Streams:
 
     # Who listens under his name --------------------------------------------------------------------
 
-    def listens(self, user_id: int, listener: Listener) -> None:
-        """This person listens, as far as is known; until `stops`."""
+    @contextlib.contextmanager
+    def listening(self, user_id: int | None, listener: Listener) -> Iterator[None]:
+        """For as long as this person listens; None: nobody knows who it is."""
+        if user_id is None:
+            yield
+            return
         self._ears.setdefault(user_id, {})[listener] = None
-
-    def stops(self, user_id: int, listener: Listener) -> None:
-        ears = self._ears.get(user_id)
-        if ears is not None:
-            ears.pop(listener, None)
-            if not ears:
-                del self._ears[user_id]
+        try:
+            yield
+        finally:
+            ears = self._ears.get(user_id)
+            if ears is not None:
+                ears.pop(listener, None)
+                if not ears:
+                    del self._ears[user_id]
 
     def turn_out(self, user_id: int, notice: bytes, code: int, reason: str) -> None:
         """Somebody may listen no longer, to anything: he is told, where he can be, and hears nothing more."""

@@ -263,7 +263,8 @@ async def listen(stream: str, identity: Identity | None, query: ListenQuery) -> 
     base, expires_at = f"/live/{found.slug}", None
     if found.visibility == "private":
         expires = int(time.time() + s.settings.media_url_lifetime)
-        base = s.signer.live_url(found.slug, expires)
+        # Seen by somebody: nobody else sees a private one.
+        base = s.signer.live_url(found.slug, expires, identity.user_id if identity is not None else None)
         expires_at = datetime.fromtimestamp(expires, UTC)
     paths = {"progressive": base, "hls": f"{base}/index.m3u8", "socket": f"/ws/stream/{found.slug}"}
     if query.absolute:

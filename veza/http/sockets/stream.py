@@ -25,8 +25,8 @@ from veza.db.streams import Mount
 from veza.http import refusal
 from veza.http.endpoint import SocketEndpoint
 from veza.http.head import Head
-from veza.http.live_access import LiveAccess
-from veza.http.sockets.chat import GOING_AWAY, INTERNAL_ERROR, PING, TRY_AGAIN, shown_token
+from veza.http.live_access import Ear, LiveAccess
+from veza.http.sockets.chat import GOING_AWAY, INTERNAL_ERROR, PING, REVOKED, TRY_AGAIN, shown_token
 from veza.security.origins import Origins
 from veza.security.rates import Bucket, neighbourhood
 
@@ -43,6 +43,7 @@ class Admission(msgspec.Struct, frozen=True):
     mount: Mount
     client: str
     subprotocol: str | None = None
+    ear: Ear | None = None  # of a listener
 
 
 class StreamSockets:
@@ -82,9 +83,10 @@ class StreamSockets:
         if publish:
             if not token:
                 raise refusal.Refused(401, headers=((b"www-authenticate", b"Bearer"),))
-            mount = await self._access.owner(found[1], token, client)
+            ear, mount = None, await self._access.owner(found[1], token, client)
         else:
-            mount = await self._access.hears(found[1], token)
+            ear = await self._access.hears(found[1], token)
+            mount = ear.mount
         address = neighbourhood(client)
         if self._addresses[address] >= self._settings.ws_connections_per_ip:
             raise refusal.Refused(
@@ -94,7 +96,7 @@ class StreamSockets:
                 headers=((b"retry-after", b"5"),),
             )
         self._addresses[address] += 1
-        return Admission(mount, client, subprotocol)
+        return Admission(mount, client, subprotocol, ear)
 
     def abandon(self, admission: Admission) -> None:
         address = neighbourhood(admission.client)
@@ -104,21 +106,19 @@ class StreamSockets:
 
     # Listening ------------------------------------------------------------------------------------
 
-    async def listen(self, mount: Mount, ws: WebSocketConnection, outlet: Outlet) -> None:
+    async def listen(self, ear: Ear, ws: WebSocketConnection, outlet: Outlet) -> None:
         """One listener's life."""
-        listener = Socketed(outlet)
+        mount, listener = ear.mount, Socketed(outlet)
         stream = self._streams.ref(mount.id)
         allowance = Bucket(2, 10)
         self._outlets[outlet] = trio.current_time() + self._settings.ws_ping_interval
         try:
-            await self._streams.ask(mount.id, Listen(listener))
-            while True:
-                await ws.get_message()
-                if outlet.closed:
-                    return
-                if allowance.take():
-                    outlet.close(POLICY, "this socket only listens")
-                    return
+            with self._streams.listening(ear.user_id, listener):
+                await self._access.confirm(ear)
+                await self._streams.ask(mount.id, Listen(listener))
+                await self._only_listens(ws, outlet, allowance)
+        except refusal.Refused:
+            outlet.close(REVOKED, "session ended")
         except Denied as denied:
             outlet.post(error_frame(denied.code, denied.message))
             outlet.close(TRY_AGAIN if "retry_after" in denied.details else NORMAL, "not now")
@@ -129,6 +129,15 @@ class StreamSockets:
         finally:
             stream.answer(Left(listener))
             self._outlets.pop(outlet, None)
+
+    async def _only_listens(self, ws: WebSocketConnection, outlet: Outlet, allowance: Bucket) -> None:
+        while True:
+            await ws.get_message()
+            if outlet.closed:
+                return
+            if allowance.take():
+                outlet.close(POLICY, "this socket only listens")
+                return
 
     # Publishing -----------------------------------------------------------------------------------
 
@@ -232,7 +241,8 @@ class ListenEndpoint:
         self._sockets.abandon(admission)
 
     async def run(self, admission: Admission, ws: WebSocketConnection, outlet: Outlet) -> None:
-        await self._sockets.listen(admission.mount, ws, outlet)
+        assert admission.ear is not None
+        await self._sockets.listen(admission.ear, ws, outlet)
 
 
 class PublishEndpoint:
