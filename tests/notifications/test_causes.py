@@ -1,4 +1,4 @@
-"""What causes notifications: messages, follows, likes, reposts, comments; each tells whom it concerns, and nobody else."""
+"""What causes notifications: messages, follows, likes, reposts, comments; each tells whom it concerns, nobody else."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ class Ties(msgspec.Struct, frozen=True):
     is_following: bool  # the reader follows him
     follows_me: bool  # he follows the reader
     is_blocked: bool  # the reader has blocked him
+    is_muted: bool  # the reader hears nothing of what he does
 
 
 class Person(Profile, frozen=True):
@@ -47,6 +48,7 @@ class Person(Profile, frozen=True):
     is_following: bool
     follows_me: bool
     is_blocked: bool
+    is_muted: bool
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -145,6 +147,29 @@ async def unblock(conn: Any, blocker: int, blocked: int) -> bool:
     return not str(done).endswith(" 0")
 
 
+async def mute(conn: Any, muter: int, muted: int, most: int) -> Outcome:
+    """Be told nothing of what somebody does. "full": `most` are muted already."""
+    if not await conn.fetchval("SELECT EXISTS (SELECT FROM users WHERE id = $1)", muted):
+        return "nobody"
+    known = await conn.fetchval(
+        "SELECT EXISTS (SELECT FROM mutes WHERE muter_id = $1 AND muted_id = $2)", muter, muted
+    )
+    if known:
+        return "already"
+    if await conn.fetchval("SELECT count(*) FROM mutes WHERE muter_id = $1", muter) >= most:
+        return "full"
+    await conn.execute(
+        "INSERT INTO mutes (muter_id, muted_id) VALUES ($1, $2) ON CONFLICT DO NOTHING", muter, muted
+    )
+    return "done"
+
+
+async def unmute(conn: Any, muter: int, muted: int) -> bool:
+    """Be told of it again; False where one was."""
+    done = await conn.execute("DELETE FROM mutes WHERE muter_id = $1 AND muted_id = $2", muter, muted)
+    return not str(done).endswith(" 0")
+
+
 async def ties(conn: Any, user_id: int, reader_id: int) -> Ties:
     """One query; every part of it is a look into one index."""
     row = await conn.fetchrow(
@@ -153,7 +178,8 @@ async def ties(conn: Any, user_id: int, reader_id: int) -> Ties:
                   (SELECT count(*) FROM tracks WHERE owner_id = $1 AND is_public AND status = 'ready'),
                   EXISTS (SELECT FROM follows WHERE follower_id = $2 AND followed_id = $1),
                   EXISTS (SELECT FROM follows WHERE follower_id = $1 AND followed_id = $2),
-                  EXISTS (SELECT FROM blocks WHERE blocker_id = $2 AND blocked_id = $1)""",
+                  EXISTS (SELECT FROM blocks WHERE blocker_id = $2 AND blocked_id = $1),
+                  EXISTS (SELECT FROM mutes WHERE muter_id = $2 AND muted_id = $1)""",
         user_id,
         reader_id,
         COUNTED,
@@ -182,6 +208,11 @@ async def following(conn: Any, user_id: int, after: Stamp | None, limit: int) ->
 async def blocks(conn: Any, user_id: int, after: Stamp | None, limit: int) -> Page:
     """Whom a person has blocked, the newest first. Disabled accounts are among them."""
     return await _people(conn, "blocks", "blocker_id", "blocked_id", user_id, after, limit, active="")
+
+
+async def mutes(conn: Any, user_id: int, after: Stamp | None, limit: int) -> Page:
+    """Whom a person has muted, the newest first. Disabled accounts are among them."""
+    return await _people(conn, "mutes", "muter_id", "muted_id", user_id, after, limit, active="")
 
 
 async def likers(conn: Any, track_id: int, after: Stamp | None, limit: int) -> Page:

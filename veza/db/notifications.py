@@ -188,39 +188,36 @@ async def unread_count(conn: Any, user_id: int) -> int:
     )
 
 
-async def read(conn: Any, user_id: int, id: int) -> bool:
-    """He has read it (now, or already); False where he has no such notification."""
+async def read(conn: Any, user_id: int, id: int) -> int | None:
+    """He has read it (now, or already). How many are unread then; None where he has no such notification."""
     done = await conn.execute(
         "UPDATE notifications SET read_at = coalesce(read_at, now()), told_at = coalesce(told_at, now())"
         " WHERE id = $2 AND user_id = $1",
         user_id,
         id,
     )
-    return not str(done).endswith(" 0")
+    return None if str(done).endswith(" 0") else await unread_count(conn, user_id)
 
 
-async def read_all(conn: Any, user_id: int, up_to: int) -> int:
-    """He has read all up to this one. How many that were unread."""
-    done = await conn.execute(
+async def delete(conn: Any, user_id: int, id: int) -> int | None:
+    """How many are unread then; None where he has no such notification."""
+    done = await conn.execute("DELETE FROM notifications WHERE id = $2 AND user_id = $1", user_id, id)
+    return None if str(done).endswith(" 0") else await unread_count(conn, user_id)
+
+
+async def read_all(conn: Any, user_id: int, up_to: int | None) -> tuple[int, int]:
+    """He has read all up to this one, or all there are: up to which that is, and how many are unread then."""
+    if up_to is None:
+        up_to = int(
+            await conn.fetchval("SELECT coalesce(max(id), 0) FROM notifications WHERE user_id = $1", user_id)
+        )
+    await conn.execute(
         "UPDATE notifications SET read_at = now(), told_at = coalesce(told_at, now())"
         " WHERE user_id = $1 AND read_at IS NULL AND id <= $2",
         user_id,
         up_to,
     )
-    return int(str(done).rpartition(" ")[2])
-
-
-async def last_id(conn: Any, user_id: int) -> int:
-    """His latest one; 0 where there is none."""
-    return int(
-        await conn.fetchval("SELECT coalesce(max(id), 0) FROM notifications WHERE user_id = $1", user_id)
-    )
-
-
-async def delete(conn: Any, user_id: int, id: int) -> bool:
-    """False where he has no such notification."""
-    done = await conn.execute("DELETE FROM notifications WHERE id = $2 AND user_id = $1", user_id, id)
-    return not str(done).endswith(" 0")
+    return up_to, await unread_count(conn, user_id)
 
 
 async def preferences(conn: Any, user_id: int) -> dict[str, Wanted]:
@@ -232,17 +229,27 @@ async def preferences(conn: Any, user_id: int) -> dict[str, Wanted]:
     return {kind: chosen.get(kind, default) for kind, default in DEFAULTS.items()}
 
 
-async def prefer(conn: Any, user_id: int, wanted: Mapping[str, Wanted]) -> None:
-    """Change what he wants of these kinds; the others stay as they are."""
+async def prefer(
+    conn: Any, user_id: int, changes: Mapping[str, tuple[bool | None, bool | None]]
+) -> dict[str, Wanted]:
+    """Change what he wants of some kinds (socket, e-mail; None leaves it as it is); all he wants then."""
+    now = await preferences(conn, user_id)
+    changed = {
+        kind: Wanted(
+            now[kind].socket if socket is None else socket, now[kind].email if email is None else email
+        )
+        for kind, (socket, email) in changes.items()
+    }
     await conn.execute(
         """INSERT INTO notification_preferences (user_id, kind, socket, email)
            SELECT $1, w.* FROM unnest($2::text[], $3::boolean[], $4::boolean[]) AS w
            ON CONFLICT (user_id, kind) DO UPDATE SET socket = excluded.socket, email = excluded.email""",
         user_id,
-        list(wanted),
-        [w.socket for w in wanted.values()],
-        [w.email for w in wanted.values()],
+        list(changed),
+        [w.socket for w in changed.values()],
+        [w.email for w in changed.values()],
     )
+    return {**now, **changed}
 
 
 async def purge(conn: Any) -> int:

@@ -37,6 +37,7 @@ from veza.http.api.listing_images import LISTING_IMAGE_ROUTES, listing_images
 from veza.http.api.listings import favorites, listings
 from veza.http.api.messages import chat_messages
 from veza.http.api.moderation import moderation
+from veza.http.api.notifications import notifications
 from veza.http.api.offers import offers
 from veza.http.api.playlists import playlists
 from veza.http.api.removals import removals
@@ -94,6 +95,7 @@ TAGS: Final = [
     ("moderation", "Members, roles, mutes and bans of a room"),
     ("messages", "What is said"),
     ("conversations", "Private letters, and what waits to be read"),
+    ("notifications", "What one was told, and wants to be told"),
     ("reports", "Complaints, and what becomes of them"),
     ("sanctions", "Warnings, mutes and bans on the whole platform"),
     ("removals", "Taking away what should not be here"),
@@ -160,6 +162,7 @@ def create_app(services: Services) -> QuartTrio:
         moderation,
         chat_messages,
         letters,
+        notifications,
         reports,
         sanctions,
         removals,

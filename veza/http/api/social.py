@@ -41,6 +41,10 @@ class Blocking(Struct, frozen=True):
     is_blocked: bool
 
 
+class Muting(Struct, frozen=True):
+    is_muted: bool
+
+
 class Tracks(Struct, frozen=True):
     tracks: list[Track]
 
@@ -144,6 +148,44 @@ async def unblock(user_id: int, identity: Identity) -> Response:
 async def list_blocks(identity: Identity, query: KeyPaging) -> Response:
     """Whom one has blocked, the newest first."""
     page = await services().db.read(follows.blocks, identity.user_id, stamp(query), query.limit)
+    return _people(page, query)
+
+
+@social.put("/<id:user_id>/mute")
+@signed_in
+@answers(Muting)
+@fails(400, 404, 409)
+async def mute(user_id: int, identity: Identity) -> Response:
+    """Be told nothing any more of what somebody does. He does not learn of it, and may go on as before."""
+    if user_id == identity.user_id:
+        raise bad_request("Nobody mutes himself.")
+    s = services()
+    outcome = await s.db.write(follows.mute, identity.user_id, user_id, s.settings.blocks_max)
+    if outcome == "nobody":
+        raise no_person()
+    if outcome == "full":
+        raise conflict("TOO_MANY_MUTES", f"Nobody mutes more than {s.settings.blocks_max} people.")
+    return ok(Muting(True))
+
+
+@social.delete("/<id:user_id>/mute")
+@signed_in
+@answers(Muting)
+@fails(404)
+async def unmute(user_id: int, identity: Identity) -> Response:
+    """Be told of it again from now on."""
+    if not await services().db.write(follows.unmute, identity.user_id, user_id):
+        await _must_exist(user_id)
+    return ok(Muting(False))
+
+
+@social.get("/me/mutes")
+@signed_in
+@takes_query(KeyPaging)
+@answers(People, listing=True)
+async def list_mutes(identity: Identity, query: KeyPaging) -> Response:
+    """Whom one has muted, the newest first."""
+    page = await services().db.read(follows.mutes, identity.user_id, stamp(query), query.limit)
     return _people(page, query)
 
 
