@@ -24,6 +24,7 @@ from veza import log
 from veza.http.api import openapi, silence
 from veza.http.api.access import identify, rate_address
 from veza.http.api.admin import admin
+from veza.http.api.admin_categories import admin_categories
 from veza.http.api.auth import auth
 from veza.http.api.avatars import AVATAR_ROUTES, avatars
 from veza.http.api.categories import categories
@@ -100,6 +101,7 @@ TAGS: Final = [
     ("sanctions", "Warnings, mutes and bans on the whole platform"),
     ("removals", "Taking away what should not be here"),
     ("room_words", "Words that are not said in a room"),
+    ("admin_categories", "Categories of the market, for administrators"),
     ("admin", "For administrators"),
     ("system", "The server itself"),
 ]
@@ -180,6 +182,7 @@ def create_app(services: Services) -> QuartTrio:
         listing_images,
         offers,
         categories,
+        admin_categories,
     ):
         app.register_blueprint(blueprint, url_prefix=BASE + (blueprint.url_prefix or ""))
     app.register_blueprint(system)
