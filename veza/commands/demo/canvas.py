@@ -7,35 +7,44 @@ which makes their edges smooth.
 import io
 import math
 from collections.abc import Sequence
-from typing import Final
 
 from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
-WIDTH, HEIGHT = 800, 600
-_SCALE: Final = HEIGHT * 2 / 100
+WIDTH, HEIGHT = 720, 540
 
 Points = Sequence[tuple[float, float]]
 Colour = str | tuple[int, ...]
 
 
 class Canvas:
-    """A field of 133 × 100 to draw on, with a wall and perhaps a floor."""
+    """A field of 133 × 100 to draw on, with a wall, and perhaps a floor with a soft shadow on it.
 
-    def __init__(self, wall: str, floor: str | None = None) -> None:
-        self.image = _gradient(wall, 0.82, (WIDTH * 2, HEIGHT * 2))
-        self._draw = ImageDraw.Draw(self.image)
-        if floor is None:
-            return
-        ground = _gradient(floor, 1.18, (WIDTH * 2, int(27 * _SCALE)))
-        self.image.paste(ground, (0, int(73 * _SCALE)))
+    Args:
+        shadow: of an oval: its middle, and half its width and height.
+        height: pixels that are drawn; twice as many as are shown.
+    """
 
-    def shadow(self, x: float, y: float, rx: float, ry: float) -> None:
-        """A soft one on the floor."""
+    def __init__(
+        self,
+        wall: str,
+        floor: str | None = None,
+        shadow: tuple[float, float, float, float] | None = None,
+        *,
+        height: int = HEIGHT * 2,
+    ) -> None:
+        self._scale = height / 100
+        # What is behind is soft, so that a small picture of it is enough.
         small = (WIDTH // 4, HEIGHT // 4)
-        mask, to = Image.new("L", small), small[1] / 100
-        ImageDraw.Draw(mask).ellipse([(x - rx) * to, (y - ry) * to, (x + rx) * to, (y + ry) * to], fill=130)
-        mask = mask.filter(ImageFilter.GaussianBlur(5)).resize(self.image.size)
-        self.image.paste(Image.new("RGB", self.image.size, "#15110e"), mask=mask)
+        behind = _gradient(wall, 0.82, small)
+        if floor is not None:
+            behind.paste(_gradient(floor, 1.18, (small[0], small[1] * 27 // 100)), (0, small[1] * 73 // 100))
+        if shadow is not None:
+            x, y, rx, ry = (value * small[1] / 100 for value in shadow)
+            mask = Image.new("L", small)
+            ImageDraw.Draw(mask).ellipse([x - rx, y - ry, x + rx, y + ry], fill=130)
+            behind.paste(Image.new("RGB", small, "#15110e"), mask=mask.filter(ImageFilter.GaussianBlur(5)))
+        self.image = behind.resize((height * WIDTH // HEIGHT, height), Image.Resampling.BILINEAR)
+        self._draw = ImageDraw.Draw(self.image)
 
     def oval(
         self,
@@ -61,17 +70,19 @@ class Canvas:
         pen: float = 0.5,
     ) -> None:
         self._draw.rounded_rectangle(
-            self._box(x, y, x + w, y + h), round * _SCALE, fill, edge, self._pen(pen)
+            self._box(x, y, x + w, y + h), round * self._scale, fill, edge, self._pen(pen)
         )
 
     def shape(self, points: Points, fill: str, edge: str | None = None, pen: float = 0.5) -> None:
-        placed = [(x * _SCALE, y * _SCALE) for x, y in points]
+        placed = [(x * self._scale, y * self._scale) for x, y in points]
         self._draw.polygon(placed, fill)
         if edge is not None:
             self._draw.line([*placed, placed[0]], edge, self._pen(pen), joint="curve")
 
     def line(self, points: Points, colour: Colour, pen: float = 0.5) -> None:
-        self._draw.line([(x * _SCALE, y * _SCALE) for x, y in points], colour, self._pen(pen), joint="curve")
+        self._draw.line(
+            [(x * self._scale, y * self._scale) for x, y in points], colour, self._pen(pen), joint="curve"
+        )
 
     def arc(
         self, x: float, y: float, r: float, start: float, end: float, colour: str, pen: float = 0.5
@@ -91,10 +102,10 @@ class Canvas:
         return out.getvalue()
 
     def _box(self, left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
-        return left * _SCALE, top * _SCALE, right * _SCALE, bottom * _SCALE
+        return left * self._scale, top * self._scale, right * self._scale, bottom * self._scale
 
     def _pen(self, pen: float) -> int:
-        return max(1, round(pen * _SCALE))
+        return max(1, round(pen * self._scale))
 
 
 def _gradient(colour: str, end: float, size: tuple[int, int]) -> Image.Image:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import msgspec
 from PIL import ImageColor
 
-from veza.commands.demo.canvas import HEIGHT, WIDTH, Canvas, Points
+from veza.commands.demo.canvas import Canvas, Points
+
+SIDE = 288  # pixels
 
 
 class Looks(msgspec.Struct, frozen=True):
@@ -27,7 +29,7 @@ def _darker(colour: str) -> tuple[int, ...]:
 
 def face(looks: Looks) -> bytes:
     """A portrait, square, as PNG."""
-    c = Canvas(looks.wall)
+    c = Canvas(looks.wall, height=SIDE * 2)
     x, has = 66.0, {looks.hair_is, *looks.wears}
     c.oval(x, 108, 40, 34, looks.shirt)
     if "long" in has:
@@ -71,8 +73,9 @@ def face(looks: Looks) -> bytes:
     c.line([(x, 46), (x + 1.6, 52), (x - 0.6, 52.6)], _darker(looks.skin), 0.7)
     c.arc(x, 54, 6.4, 30, 150, "#7a2f2a", 1.1)
     out = io.BytesIO()
-    left = (WIDTH - HEIGHT) // 2
-    square = c.image.reduce(2).crop((left, 0, left + HEIGHT, HEIGHT)).resize((256, 256))
+    drawn = c.image.reduce(2)
+    left = (drawn.width - SIDE) // 2
+    square = drawn.crop((left, 0, left + SIDE, SIDE))
     square.save(out, "PNG", compress_level=1)
     return out.getvalue()
 

@@ -106,15 +106,14 @@ class Filling:
             last = message.id
             ids.append(last)
             self.filled.messages[last] = at
-            fans = [person.username for person in PEOPLE if person.username != who]
+            fans = [name for name in _speakers(written) if name != who]
             for turn, emoji in enumerate(_emojis(emojis)):
                 await patiently(partial(self._town[fans[(number + turn) % len(fans)]].react, last, emoji))
         if written.pinned is not None and written.room != "general":
             await self._town[written.lines[0][1]].request("PUT", f"chat/messages/{ids[written.pinned]}/pin")
 
     async def _members(self, written: Talk) -> Room:
-        """Everybody comes in who speaks there or reacts; that is nearly everybody."""
-        await each([partial(self._town[person.username].join_room, written.room) for person in PEOPLE])
+        await each([partial(self._town[name].join_room, written.room) for name in _speakers(written)])
         return await self._town[written.lines[0][1]].room(written.room)
 
     async def _letters(self, letters: Letters) -> None:
@@ -219,6 +218,11 @@ class Filling:
         for liked, name, at_ms, text in trade.COMMENTS:
             if liked == piece.name and at_ms < (track.duration_ms or 0):
                 await self._town[name].comment(track.id, text, at_ms)
+
+
+def _speakers(written: Talk) -> list[str]:
+    """Who has something to say in a room, and sees what the others say."""
+    return list(dict.fromkeys(name for _, name, _ in written.lines))
 
 
 def _emojis(text: str) -> list[str]:

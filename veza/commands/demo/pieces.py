@@ -56,9 +56,9 @@ def night_train(bars: int) -> Sheet:
     chance = random.Random(78)
     for bar in range(bars):
         at, (low, *high) = 4 * bar, chords[bar % 4]
-        for start, long in ((0, 1.7), (2.6, 0.9)):
+        for start in (0, 2.6):
             for late, pitch in enumerate(high):
-                sheet.put(at + start + late * 0.02, piano(pitch, long, 0.26))
+                sheet.put(at + start + late * 0.02, piano(pitch, 1.2, 0.26))
         sheet.put(at, wave(low - 12, 0.9, _ROUND, 0.01, 2.0, 0.5))
         sheet.put(at + 2.5, wave(low - 12, 0.5, _ROUND, 0.01, 3.0, 0.45))
         if bar >= 1:
@@ -176,7 +176,7 @@ PIECES: Final = (
     ),
     Piece(
         "basalte", "ogg", "ines_k", "Basalte", "Inès K.", "Ambient", ("ambient", "drone", "modular"),
-        "For the long drive to the coast. Best with headphones and no plans.", 5, basalt,
+        "For the long drive to the coast. Best with headphones and no plans.", 4, basalt,
         "0.8:0.85:230|390|610:0.4|0.3|0.2",
     ),
     Piece(

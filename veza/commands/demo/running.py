@@ -137,17 +137,18 @@ async def _answers(url: str) -> bool:
 
 
 async def _at_home(settings: Settings, data: Path, small: bool, began: float) -> None:
-    from veza import app  # late: all that can be refused is refused first
-
     state = await trio.to_thread.run_sync(_prepare, data)
     settings = msgspec.structs.replace(settings, data=data).with_secrets()
     ended = trio.Event()
 
     async def serve(task_status: trio.TaskStatus[int]) -> None:
+        from veza import app  # late: the music is being played while all this is read
+
         await app.serve(settings, task_status=task_status)
         ended.set()
 
     async with trio.open_nursery() as nursery, _pieces(data / "demo", small, state.filled) as played:
+        await trio.lowlevel.checkpoint()  # so that the child is on its way
         port: int = await nursery.start(serve)
         # The people go first. Then the signal is the server's, which ends as it always does.
         told = await _until_told(
@@ -235,7 +236,7 @@ async def _elsewhere(url: str, data: Path, small: bool, began: float) -> None:
                 f"somebody lives at {url} already: a demonstration is only for a server that is new"
             )
         state = State(_password())
-        data.mkdir(parents=True, exist_ok=True)
+        await trio.to_thread.run_sync(partial((data / "demo").mkdir, parents=True, exist_ok=True))
         _keep(file, state)
     elif not state.filled:
         raise Problem(
@@ -247,10 +248,8 @@ async def _elsewhere(url: str, data: Path, small: bool, began: float) -> None:
 async def _furnish_elsewhere(
     url: str, data: Path, state: State, file: Path, small: bool, began: float
 ) -> None:
-    directory = data / "demo"
-    directory.mkdir(exist_ok=True)
     async with (
-        _pieces(directory, small, state.filled) as played,
+        _pieces(data / "demo", small, state.filled) as played,
         _inhabited(url, state, file, played, small) as (town, radio, filled),
     ):
         if filled is not None:
@@ -289,7 +288,8 @@ async def _until_told(work: Callable[[], Awaitable[None]]) -> int | None:
 
             async def listen() -> None:
                 nonlocal told
-                async for told in signals:
+                async for number in signals:
+                    told = number
                     nursery.cancel_scope.cancel()
                     return
 

@@ -20,6 +20,7 @@ from veza.commands.demo.instruments import RATE, Sheet
 from veza.commands.demo.pieces import PIECES, Piece
 
 _HEARD: Final = 44_100
+_LOUD: Final = 2.4  # beyond full scale: the limiter takes what is too much
 _CODECS: Final = {  # the codec, its bit rate, and how to be quick about it
     "mp3": ("libmp3lame", 128_000, {"compression_level": "9"}),
     "flac": ("flac", None, {"compression_level": "2"}),
@@ -51,7 +52,7 @@ def _in_a_room(sheet: Sheet, echo: str) -> Iterator[Any]:
         graph.add_abuffer(
             sample_rate=RATE, format="flt", layout="mono", time_base=Fraction(1, RATE), name="dry"
         ),
-        graph.add("volume", f"{0.9 / (peak or 1.0):.4f}"),
+        graph.add("volume", f"{_LOUD / (peak or 1.0):.4f}"),
         graph.add("aecho", echo),
         graph.add("aformat", f"sample_fmts=flt:channel_layouts=stereo:sample_rates={_HEARD}"),
         graph.add("stereowiden", "delay=14:feedback=0.1:crossfeed=0.2:drymix=0.9"),

@@ -29,8 +29,7 @@ def _strings(c: Canvas, x: float, top: float, bottom: float, count: int) -> None
 
 
 def acoustic_guitar() -> bytes:
-    c = Canvas("#d9c9b0", "#8a6a4c")
-    c.shadow(68, 92, 26, 4)
+    c = Canvas("#d9c9b0", "#8a6a4c", (68, 92, 26, 4))
     marks = [(38, 12), (41, 18), (49, 19), (56, 13.5), (61, 14), (68, 22), (77, 25), (86, 22), (91, 13)]
     c.shape(_outline(66, marks), "#c98f4e", "#5a341a", 1.1)
     c.oval(66, 56, 6.6, 6.6, "#2a1a10", "#f0dcae", 0.9)
@@ -48,8 +47,7 @@ def _outline(x: float, marks: Points) -> Points:
 
 
 def electric_guitar() -> bytes:
-    c = Canvas("#2f3d4c", "#1f2227")
-    c.shadow(68, 92, 24, 4)
+    c = Canvas("#2f3d4c", "#1f2227", (68, 92, 24, 4))
     body = [
         (50, 52),
         (47, 44),
@@ -102,8 +100,7 @@ def electric_guitar() -> bytes:
 
 
 def bass_guitar() -> bytes:
-    c = Canvas("#c7d2cf", "#7d8b86")
-    c.shadow(68, 93, 25, 4)
+    c = Canvas("#c7d2cf", "#7d8b86", (68, 93, 25, 4))
     body = [
         (48, 56),
         (45, 46),
@@ -153,8 +150,7 @@ def bass_guitar() -> bytes:
 
 
 def snare_drum() -> bytes:
-    c = Canvas("#bcb2a2", "#4d4038")
-    c.shadow(67, 84, 34, 6)
+    c = Canvas("#bcb2a2", "#4d4038", (67, 84, 34, 6))
     c.box(35, 42, 64, 32, "#a9742f")
     c.oval(67, 74, 32, 9, "#8a5c22")
     for i in range(8):
@@ -172,8 +168,7 @@ def snare_drum() -> bytes:
 
 
 def synthesizer() -> bytes:
-    c = Canvas("#3d3357", "#231d33")
-    c.shadow(67, 80, 50, 5)
+    c = Canvas("#3d3357", "#231d33", (67, 80, 50, 5))
     c.box(18, 34, 98, 44, "#26262b", 2, "#0d0d10", 0.6)
     c.box(15.5, 33, 4, 46, "#8a5a33", 1)
     c.box(114.5, 33, 4, 46, "#8a5a33", 1)
@@ -198,8 +193,7 @@ def _keyboard(c: Canvas, x: float, y: float, width: float, height: float, keys: 
 
 
 def piano() -> bytes:
-    c = Canvas("#e4ddd0", "#9b7b58")
-    c.shadow(67, 90, 46, 5)
+    c = Canvas("#e4ddd0", "#9b7b58", (67, 90, 46, 5))
     c.box(26, 20, 82, 34, "#3b2013", 1, "#241208", 0.5)
     c.box(30, 24, 35, 24, "#472819", 0.6, "#2a160c", 0.3)
     c.box(69, 24, 35, 24, "#472819", 0.6, "#2a160c", 0.3)
@@ -219,8 +213,7 @@ def piano() -> bytes:
 
 
 def violin() -> bytes:
-    c = Canvas("#a8b7a0", "#5f6d58")
-    c.shadow(66, 93, 20, 3.5)
+    c = Canvas("#a8b7a0", "#5f6d58", (66, 93, 20, 3.5))
     marks = [
         (44, 6),
         (47, 11),
@@ -252,8 +245,7 @@ def violin() -> bytes:
 
 
 def amplifier() -> bytes:
-    c = Canvas("#c9b48e", "#5a4632")
-    c.shadow(67, 90, 38, 5)
+    c = Canvas("#c9b48e", "#5a4632", (67, 90, 38, 5))
     c.box(34, 20, 66, 68, "#27221d", 3, "#0f0d0b", 0.7)
     c.box(38, 34, 58, 50, "#b59d6b", 1, "#6e5d3a", 0.5)
     for i in range(28):
@@ -271,8 +263,7 @@ def amplifier() -> bytes:
 
 
 def pedal() -> bytes:
-    c = Canvas("#8fa6b8", "#44525e")
-    c.shadow(67, 90, 26, 5)
+    c = Canvas("#8fa6b8", "#44525e", (67, 90, 26, 5))
     c.box(46, 16, 42, 72, "#e08b1f", 3, "#8f540c", 0.7)
     c.box(50, 20, 34, 30, "#f3b352", 2)
     for i, way in enumerate((-140, -60, -200)):
@@ -288,8 +279,7 @@ def pedal() -> bytes:
 
 
 def microphone() -> bytes:
-    c = Canvas("#4a2733", "#241218")
-    c.shadow(67, 92, 20, 3.6)
+    c = Canvas("#4a2733", "#241218", (67, 92, 20, 3.6))
     c.line([(67, 60), (67, 90)], "#17171a", 1.6)
     c.oval(67, 91, 15, 2.6, "#1c1c20", "#3d3d44", 0.3)
     c.box(57, 34, 20, 30, "#8f949a", 3, "#4d5258", 0.5)
@@ -306,8 +296,7 @@ def microphone() -> bytes:
 
 
 def turntable() -> bytes:
-    c = Canvas("#d2d6da", "#8d949b")
-    c.shadow(67, 86, 50, 5)
+    c = Canvas("#d2d6da", "#8d949b", (67, 86, 50, 5))
     c.box(20, 22, 94, 62, "#2c2e33", 3, "#121316", 0.7)
     c.oval(58, 53, 28, 28, "#4b4e55", "#9aa0a8", 0.7)
     _disc(c, 58, 53, 26, "#e2572b")
@@ -332,8 +321,7 @@ def _disc(c: Canvas, x: float, y: float, r: float, label: str) -> None:
 
 
 def records() -> bytes:
-    c = Canvas("#e9d8c6", "#a07f5f")
-    c.shadow(66, 88, 48, 4)
+    c = Canvas("#e9d8c6", "#a07f5f", (66, 88, 48, 4))
     for i, colour in enumerate(("#264653", "#e9c46a", "#7b2d43", "#2a9d8f")):
         c.box(20 + i * 5, 24 - i * 2, 54, 60 + i * 2, colour, 0.6, "#00000055", 0.3)
     _disc(c, 84, 54, 28, "#e76f51")
@@ -346,8 +334,7 @@ def records() -> bytes:
 
 
 def score() -> bytes:
-    c = Canvas("#c9c3d8", "#77708c")
-    c.shadow(67, 90, 42, 4)
+    c = Canvas("#c9c3d8", "#77708c", (67, 90, 42, 4))
     for x, lean in ((28, "#fbf7ec"), (67, "#f3eddd")):
         c.box(x, 16, 39, 72, lean, 0.6, "#b7ac92", 0.3)
     for page in (28, 67):
