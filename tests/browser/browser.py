@@ -237,10 +237,12 @@ class Page:
         raise AssertionError(f"never true: {expression}\n{shown}\n{self.complaints}")
 
     async def click(self, selector: str) -> None:
-        """As a finger would: in the middle of what is shown."""
+        """As a finger would: in the middle of what is shown, once it stands still."""
         place = await self.until(
             f"(e => {{ if (!e || !e.getClientRects().length) return null; e.scrollIntoView({{block: 'center'}});"
-            " const b = e.getBoundingClientRect(); return {x: b.x + b.width / 2, y: b.y + b.height / 2} })"
+            " const b = e.getBoundingClientRect(); const [x, y] = [b.x + b.width / 2, b.y + b.height / 2];"
+            " const still = window.pointedAt?.e === e && window.pointedAt.x === x && window.pointedAt.y === y;"
+            " window.pointedAt = {e, x, y}; return still && e.contains(document.elementFromPoint(x, y)) && {x, y} })"
             f"(document.querySelector({json.dumps(selector)}))"
         )
         await self.click_at(place["x"], place["y"])

@@ -60,13 +60,13 @@ export async function register(username, email, password) {
 }
 
 export async function logOut() {
-  const { refresh_token } = session() || {};
+  const { access_token, refresh_token } = session() || {};
+  keep(null); // first: sockets that are closed for it need not come back
   try {
-    await call("POST", "/auth/logout", { json: { refresh_token } });
+    await call("POST", "/auth/logout", { json: { refresh_token }, token: access_token, keepalive: true });
   } catch {
     // It ends here in any case.
   }
-  keep(null);
 }
 
 /** Tokens are good once: of all tabs and requests one renews, and the others take what it got. */
@@ -100,19 +100,19 @@ export async function whole(method, path, how = {}) {
 }
 
 /** The answer itself, for what is not JSON. */
-export async function send(method, path, { json, auth = true, signal, keepalive } = {}) {
-  const once = (token) =>
+export async function send(method, path, { json, auth = true, token, signal, keepalive } = {}) {
+  const once = (bearer) =>
     fetch(path.startsWith("/api/") ? path : BASE + path, {
       method,
       signal,
       keepalive,
       headers: {
         ...(json === undefined ? {} : { "Content-Type": "application/json" }),
-        ...(token ? { Authorization: `Bearer ${token}` } : {}),
+        ...(bearer ? { Authorization: `Bearer ${bearer}` } : {}),
       },
       body: json === undefined ? undefined : JSON.stringify(json),
     });
-  const used = auth ? session()?.access_token : null;
+  const used = token ?? (auth ? session()?.access_token : null);
   const answer = await once(used);
   if (answer.status !== 401 || !used) return answer;
   const renewed = await renew(used);

@@ -44,15 +44,17 @@ async function show(more = false) {
 /** The offer the address names, be it on the first page or not: looking at it tells its maker it was seen. */
 async function named() {
   const id = /^#offer-(\d{1,19})$/.exec(location.hash)?.[1];
-  if (!id || !session()) return;
-  try {
-    const found = card(await call("GET", `/offers/${id}`));
-    document.getElementById(`offer-${id}`)?.remove();
-    list.prepend(found);
-    found.focus();
-  } catch (error) {
-    say($("#state"), sentence(error), true);
-  }
+  return id && session() ? call("GET", `/offers/${id}`) : null;
+}
+
+/** All of them, that one above the others; in one go, so that nothing moves under somebody's hand. */
+async function begin() {
+  const offer = await named().catch(() => null);
+  await show();
+  if (!offer) return;
+  document.getElementById(`offer-${offer.id}`)?.remove();
+  list.prepend(card(offer));
+  list.firstChild.focus();
 }
 
 window.addEventListener("veza:notification", async ({ detail }) => {
@@ -66,6 +68,6 @@ window.addEventListener("veza:notification", async ({ detail }) => {
 });
 form.addEventListener("change", () => show());
 $("#more").addEventListener("click", () => show(true));
-window.addEventListener("hashchange", named);
-window.addEventListener("veza:session", () => show());
-show().then(named);
+window.addEventListener("hashchange", begin);
+window.addEventListener("veza:session", begin);
+begin();
