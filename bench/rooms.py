@@ -77,9 +77,17 @@ class Chat:
         return people, self.rooms([people[i::rooms] for i in range(rooms)])
 
     def publish(
-        self, people: Sequence[Person], room: str, *, rooms: int, publishers: int, rate: float, seconds: float
+        self,
+        people: Sequence[Person],
+        room: str,
+        *,
+        rooms: int,
+        publishers: int,
+        rate: float,
+        seconds: float,
+        settle: bool = True,
     ) -> Rung:
-        """Connect everybody, join, publish, count."""
+        """Connect everybody, join, publish, count. `settle`: nobody else is connected, so wait until nobody is."""
         usage = Usage(self._server)
         with Paths(people) as paths:
             run = load.publish(
@@ -107,7 +115,8 @@ class Chat:
                 ],
                 usage.moment,
             )
-        self._server.settle()
+        if settle:
+            self._server.settle()
         return Rung(run, usage.server, usage.postgres)
 
 

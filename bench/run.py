@@ -14,7 +14,19 @@ from typing import Final
 import msgspec
 from rich.console import Console
 
-from bench import connections, live, load, media, peers, processing, rest, rooms, startup, uploads
+from bench import (
+    connections,
+    live,
+    load,
+    media,
+    notifications,
+    peers,
+    processing,
+    rest,
+    rooms,
+    startup,
+    uploads,
+)
 from bench.machine import Cores, choose_cores
 from bench.report import Figure, Report, new_report, show, write
 from bench.rooms import LADDER, Chat, Ladder, Rung
@@ -370,6 +382,33 @@ def _told_files(compared: media.Comparison, report: Report) -> None:
     ]
 
 
+def _notifications(plan: Plan, report: Report) -> None:
+    """a thousand people who are told something every second, chat meanwhile"""
+    with Server(plan.cores, postgres_apart=plan.postgres_apart) as server:
+        found = notifications.measure(server, plan.cores, max(plan.seconds, 5.0) * 2)
+    report.details["notifications"] = found
+    idle, busy, told = found.idle.run.latency_ms.p99, found.busy.run.latency_ms.p99, found.told
+    report.figures += [
+        Figure("notifications delivered", told.per_s, "/s", at_least=notifications.PEOPLE * 0.99),
+        Figure(
+            "missing, doubled or out of order", told.missing + told.doubled + told.disordered, "", at_most=0
+        ),
+        Figure("from the request to the socket, p50", told.p50_ms, "ms"),
+        Figure("from the request to the socket, p99", told.p99_ms, "ms"),
+        Figure("chat p99 with nothing else", idle, "ms"),
+        Figure("chat p99 meanwhile", busy, "ms"),
+        Figure("that, times the idle one", busy / idle, "×", at_most=2),
+    ]
+    before, meanwhile = found.idle.run.latency_ms, found.busy.run.latency_ms
+    console.print(
+        f"{told.per_s:.0f} notifications/s, {told.missing} missing, p50 {told.p50_ms:.0f}  p99 {told.p99_ms:.0f} ms; "
+        f"chat p50 {before.p50:.1f} → {meanwhile.p50:.1f}, p99 {before.p99:.1f} → {meanwhile.p99:.1f} ms; "
+        f"core {found.idle.server_cpu:.0%}+{found.idle.postgres_cpu:.0%} → "
+        f"{found.busy.server_cpu:.0%}+{found.busy.postgres_cpu:.0%}",
+        soft_wrap=True,
+    )
+
+
 PARTS: Final[dict[str, Callable[[Plan, Report], None]]] = {
     "start": _start,
     "single": _single,
@@ -382,6 +421,7 @@ PARTS: Final[dict[str, Callable[[Plan, Report], None]]] = {
     "processing": _processing,
     "live": _live,
     "media": _media,
+    "notifications": _notifications,
 }
 
 _CAPACITY: Final = "{}, large room, sustained"
