@@ -1,4 +1,5 @@
-"""Handlers beside Quart: requests whose body must be read as it comes, because it is too large to be held.
+"""Handlers beside Quart: requests whose body must be read as it comes, because it is too large to be held, and answers
+that are written as they go.
 
 Around a handler happens what happens around every view: request id, CORS, who it is, the rate limit, the envelope, the
 metrics, and every failure ends as one. What no route here takes goes on to the application, unchanged.
@@ -14,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 import msgspec
+import trio
 
 from veza import log
 from veza.actors.registry import AuthFailed, Identity, missing
@@ -47,6 +49,20 @@ class Answer(msgspec.Struct, frozen=True):
     status: int
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """An answer (200) that is written while it is sent; its length is not known.
+
+    Attributes:
+        pour: given a function that takes the next bytes, and returns when there is room for more. It is cancelled when
+            the client leaves. If it raises, the connection is cut, so that nobody takes what came for the whole.
+        done: called at the end, whatever it was.
+    """
+
+    headers: tuple[tuple[str, str], ...]
+    pour: Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]
+    done: Callable[[], None]
 
 
 def success(
@@ -144,6 +160,11 @@ class Call:
                 return bytes(event["body"])
         return b""
 
+    async def left(self) -> None:
+        """Wait until the client has left. For who has read the body."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
     async def identify(self) -> None:
         """Find out who sent it, once. Raises Unavailable when the database must be asked and is away."""
         header = self.header("authorization")
@@ -159,7 +180,7 @@ class Call:
             self._auth_error = error
 
 
-Handler = Callable[[Call], Awaitable[Answer]]
+Handler = Callable[[Call], Awaitable[Answer | Flow]]
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,21 +276,48 @@ class RawRoutes:
         headers = [*answer.headers, *self._cors(path, call)]
         if not any(name.lower() == "cache-control" for name, _ in headers):
             headers.append(("cache-control", "no-store"))
-        headers.append(("content-length", str(len(answer.body))))
         method = call.method if route is not None else "OTHER"
+        if isinstance(answer, Flow):
+            self._services.metrics.answered(method, path.path, 200, time.perf_counter() - began)
+            await self._flow(path, call, answer, _start(200, headers), send)
+            return
+        headers.append(("content-length", str(len(answer.body))))
         self._services.metrics.answered(method, path.path, answer.status, time.perf_counter() - began)
-        await send(
-            {
-                "type": "http.response.start",
-                "status": answer.status,
-                "headers": [
-                    (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers
-                ],
-            }
-        )
+        await send(_start(answer.status, headers))
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def _handle(self, path: _Path, route: Route | None, call: Call) -> Answer:
+    async def _flow(self, path: _Path, call: Call, flow: Flow, start: dict[str, Any], send: Send) -> None:
+        async def emit(data: bytes) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+
+        async def watch(scope: trio.CancelScope) -> None:
+            await call.left()
+            scope.cancel()
+
+        whole = False
+        try:
+            await send(start)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch, nursery.cancel_scope)
+                await flow.pour(emit)
+                whole = True
+                nursery.cancel_scope.cancel()
+        except Exception as error:
+            while isinstance(error, ExceptionGroup):
+                error = error.exceptions[0]
+            _log.error(
+                "an answer was cut",
+                request_id=call.request_id,
+                route=path.path,
+                error=type(error).__name__,
+                frames=_frames(error),
+            )
+        finally:
+            flow.done()
+        if whole:  # without its end the door cuts the connection
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _handle(self, path: _Path, route: Route | None, call: Call) -> Answer | Flow:
         await call.identify()
         key = call.identity.user_id if call.identity is not None else neighbourhood(call.address)
         if wait := self._services.rest_rates.take(key):
@@ -288,15 +336,13 @@ class RawRoutes:
     def _failed(self, path: _Path, call: Call, error: Exception) -> Answer:
         known = translate(error)
         if known is None:
-            frames = traceback.extract_tb(error.__traceback__)[-12:]
             _log.error(
                 "a handler failed",
                 request_id=call.request_id,
                 method=call.method,
                 route=path.path,
                 error=type(error).__name__,
-                # Where, without any value: an error's text may quote what a client sent.
-                frames=[f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in frames],
+                frames=_frames(error),
             )
             known = INTERNAL
         body: dict[str, Any] = {"success": False, "error": known.message, "code": known.code}
@@ -340,6 +386,17 @@ class RawRoutes:
         exposed = dict.fromkeys((*_EXPOSED, *path.headers_out))
         headers.append(("access-control-expose-headers", ", ".join(exposed)))
         return headers
+
+
+def _start(status: int, headers: list[tuple[str, str]]) -> dict[str, Any]:
+    encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return {"type": "http.response.start", "status": status, "headers": encoded}
+
+
+def _frames(error: BaseException) -> list[str]:
+    """Where it happened, without any value: an error's text may quote what a client sent."""
+    frames = traceback.extract_tb(error.__traceback__)[-12:]
+    return [f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in frames]
 
 
 def _allowing(send: Send, path: _Path) -> Send:

@@ -26,6 +26,7 @@ from veza.actors.track_intake import Processing
 from veza.actors.upload_desk import Desk
 from veza.config import Settings
 from veza.db.pool import Database
+from veza.http.api.exporting import Exports
 from veza.http.api.metrics import Metrics
 from veza.mail import Mailer
 from veza.media.images import AT_ONCE, AVATAR, LISTING, Pictures
@@ -64,6 +65,7 @@ class Services:
     avatars: Pictures
     listing_images: Pictures
     departures: Departures
+    exports: Exports
     signer: Signer
     desk: Desk
     processing: Processing | None = None  # what makes tracks of what was uploaded
@@ -140,6 +142,7 @@ def assemble(
         avatars=avatars,
         listing_images=listing_images,
         departures=departures,
+        exports=Exports(clock),
         signer=Signer(settings.secret_key),
         secrets=SecretBox(settings.secret_key),
         desk=desk,
