@@ -32,6 +32,7 @@ from veza.http.api.comments import comments
 from veza.http.api.conversations import letters
 from veza.http.api.deletion import deletion
 from veza.http.api.envelope import INTERNAL, ApiError, failure, rate_limited, translate
+from veza.http.api.export import EXPORT_ROUTES
 from veza.http.api.feed import feed
 from veza.http.api.invites import invites
 from veza.http.api.listing_images import LISTING_IMAGE_ROUTES, listing_images
@@ -77,6 +78,7 @@ TAGS: Final = [
     ("auth", "Accounts, logins, sessions"),
     ("two_factor", "A second factor at login"),
     ("deletion", "The end of an account"),
+    ("export", "All one's data, to take along"),
     ("users", "People"),
     ("social", "Following, blocking, and what somebody has put here"),
     ("avatars", "Pictures of people"),
@@ -108,7 +110,7 @@ TAGS: Final = [
 
 
 # Beside the application: their bodies are read as they come.
-RAW: Final = (*UPLOAD_ROUTES, *TUS_ROUTES, *AVATAR_ROUTES, *LISTING_IMAGE_ROUTES)
+RAW: Final = (*UPLOAD_ROUTES, *TUS_ROUTES, *AVATAR_ROUTES, *EXPORT_ROUTES, *LISTING_IMAGE_ROUTES)
 
 
 class IdConverter(IntegerConverter):
