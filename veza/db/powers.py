@@ -1,4 +1,4 @@
-"""Who may act on whom, looked at in the transaction of the act.
+"""Who may act on whom, looked at in the transaction of the act; and how to whom it is done is told.
 
 The accounts an act is about are locked first, the actor's too, in id order: who is promoted, demoted or banned at the
 same moment comes before the act or after it, never in between.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final
+
+from veza.db.outbox import Event
 
 # (the actor's role, the target's role as they are now); raises what forbids the act. '' are no powers: the actor is
 # gone, disabled or banned.
@@ -28,3 +30,14 @@ async def hold(conn: Any, actor_id: int, target_id: int, check: Check) -> bool:
         return False
     check(found[actor_id]["powers"] if actor_id in found else "", found[target_id]["role"])
     return True
+
+
+def moderation(user_id: int, action: str, key: str, **details: Any) -> Event:
+    """What somebody is told of an act: never by whom.
+
+    Args:
+        key: names the act among all acts of moderation.
+        details: what is None is left out.
+    """
+    told = {"action": action, **{name: value for name, value in details.items() if value is not None}}
+    return Event("moderation", user_id, None, f"moderation:{key}", told)

@@ -13,8 +13,7 @@ import msgspec
 from veza.db import audit, avatars, listings, messages, outbox, tracks
 from veza.db.audit import Act
 from veza.db.messages import Message
-from veza.db.outbox import Event
-from veza.db.powers import Check, hold
+from veza.db.powers import Check, hold, moderation
 
 
 class Why(msgspec.Struct, frozen=True):
@@ -105,7 +104,7 @@ async def stream(conn: Any, stream_id: int, why: Why) -> bool:
     if owner is None:
         return False
     await _allow(conn, why, owner)
-    await _done(conn, why, "stream", stream_id, owner, key=f"moderation:removed:stream-{stream_id}")
+    await _done(conn, why, "stream", stream_id, owner, key=f"stream-{stream_id}")
     return True
 
 
@@ -143,6 +142,6 @@ async def _done(
     details = {"owner_id": owner_id, "reason": why.reason, "report_id": why.report_id}
     entry = await audit.record(conn, why.act, f"{what}.remove", what, target_id, details)
     if owner_id is not None:
-        told = {"action": "removed", "reason": why.reason, "target_type": what, "target_id": target_id}
-        event = Event("moderation", owner_id, None, key or f"moderation:removed:{entry}", told)
-        await outbox.put(conn, event)
+        key = f"removed:{key or entry}"
+        told = moderation(owner_id, "removed", key, reason=why.reason, target_type=what, target_id=target_id)
+        await outbox.put(conn, told)

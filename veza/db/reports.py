@@ -13,8 +13,7 @@ import msgspec
 
 from veza.db import audit, outbox, report_targets
 from veza.db.audit import Act
-from veza.db.outbox import Event
-from veza.db.powers import Check, hold
+from veza.db.powers import Check, hold, moderation
 from veza.db.report_targets import TargetType
 
 Status = Literal["open", "resolved", "dismissed"]
@@ -308,11 +307,6 @@ async def handle(conn: Any, act: Act, report_id: int, verdict: Verdict, check: C
         verdict.outcome,
         verdict.note,
     )
-    told = {
-        "action": "report_handled",
-        "target_type": before["target_type"],
-        "target_id": before["target_id"],
-    }
     for row in sorted(handled, key=lambda row: int(row["id"])):
         details = {
             "before": before["status"] if row["id"] == report_id else "open",
@@ -322,7 +316,13 @@ async def handle(conn: Any, act: Act, report_id: int, verdict: Verdict, check: C
         }
         await audit.record(conn, act, "report.handle", "report", row["id"], details)
         if verdict.status != "open" and row["reporter_id"] not in (None, act.actor_id):
-            key = f"moderation:report_handled:{row['id']}"
-            data = {**told, "report_id": row["id"]}
-            await outbox.put(conn, Event("moderation", row["reporter_id"], None, key, data))
+            told = moderation(
+                row["reporter_id"],
+                "report_handled",
+                f"report_handled:{row['id']}",
+                report_id=row["id"],
+                target_type=before["target_type"],
+                target_id=before["target_id"],
+            )
+            await outbox.put(conn, told)
     return _report(await conn.fetchrow(f"{_SELECT} WHERE p.id = $1", report_id))

@@ -10,7 +10,7 @@ from typing import Any
 
 from veza.db import audit, outbox, rooms
 from veza.db.audit import Act
-from veza.db.outbox import Event
+from veza.db.powers import moderation
 
 
 async def sanction(
@@ -53,5 +53,7 @@ async def _record(conn: Any, room_id: int, user_id: int, what: str, by: int, det
 async def _tell(
     conn: Any, room_id: int, user_id: int, action: str, entry: int, details: dict[str, Any]
 ) -> None:
-    data = {"action": action, "target_type": "room", "target_id": room_id, **details}
-    await outbox.put(conn, Event("moderation", user_id, None, f"moderation:room_{action}:{entry}", data))
+    told = moderation(
+        user_id, action, f"room_{action}:{entry}", target_type="room", target_id=room_id, **details
+    )
+    await outbox.put(conn, told)

@@ -15,8 +15,7 @@ import msgspec
 
 from veza.db import audit, outbox, sessions
 from veza.db.audit import Act
-from veza.db.outbox import Event
-from veza.db.powers import BANNED, Check, hold
+from veza.db.powers import BANNED, Check, hold, moderation
 
 Kind = Literal["warning", "mute", "ban"]
 _LISTED: Final = 100  # of a person's sanctions, reports and rooms
@@ -163,8 +162,7 @@ async def impose(
     action = "user.warn" if kind == "warning" else f"user.{kind}"
     details = {"until": until, "reason": reason, "report_id": report_id}
     await audit.record(conn, act, action, "user", user_id, details)
-    told = {"action": kind, "reason": reason, "until": until}
-    await outbox.put(conn, Event("moderation", user_id, None, f"moderation:{kind}:{sanction_id}", told))
+    await outbox.put(conn, moderation(user_id, kind, f"{kind}:{sanction_id}", reason=reason, until=until))
     after = await subject(conn, user_id)
     made = await conn.fetchrow(f"{_SANCTION} WHERE s.id = $1", sanction_id)
     assert after is not None  # its row is locked by this transaction
@@ -185,8 +183,7 @@ async def lift(
     await _take_away(conn, act, user_id, kind, check_undo)
     await conn.execute(f"UPDATE users SET {_COLUMN[kind]} = NULL, updated_at = now() WHERE id = $1", user_id)
     entry = await audit.record(conn, act, f"user.un{kind}", "user", user_id, {})
-    told = {"action": f"un{kind}"}
-    await outbox.put(conn, Event("moderation", user_id, None, f"moderation:un{kind}:{entry}", told))
+    await outbox.put(conn, moderation(user_id, f"un{kind}", f"un{kind}:{entry}"))
     after = await subject(conn, user_id)
     assert after is not None
     return after, True

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from veza.db.users import USER_COLUMNS, User
+from veza.db.users import MUTED_UNTIL, USER_COLUMNS, User
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -78,7 +78,7 @@ _INSERT: Final = """
 async def holders(conn: Any, sids: Sequence[UUID]) -> list[Holder]:
     """Who holds these sessions; ended and expired ones and those of disabled or banned people are left out."""
     rows = await conn.fetch(
-        f"""SELECT s.id, u.id, u.username, u.role, s.expires_at, u.muted_until
+        f"""SELECT s.id, u.id, u.username, u.role, s.expires_at, {MUTED_UNTIL}
             FROM sessions s JOIN users u ON u.id = s.user_id
             WHERE s.id = ANY ($1::uuid[]) AND {_LIVE} AND {_ACTIVE}""",
         sids,

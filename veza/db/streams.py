@@ -309,8 +309,8 @@ async def may_hear(conn: Any, stream_id: int, user_id: int) -> bool:
 
 
 async def still_hears(conn: Any, stream_id: int, user_id: int) -> bool:
-    """May this person, to whom the address of a private stream was given, listen to it now? It is his, or he is a member
-    of its room; and he is not disabled or banned."""
+    """May this person, to whom the address of a private stream was given, listen to it now? It is his, or he belongs to
+    its room; and he is not disabled or banned."""
     found = await conn.fetchval(
         """SELECT EXISTS (SELECT FROM users u JOIN streams s ON s.id = $1
                WHERE u.id = $2 AND u.is_active AND NOT coalesce(u.banned_until > now(), false)

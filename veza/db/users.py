@@ -86,8 +86,11 @@ class Found(msgspec.Struct, frozen=True):
 USER_COLUMNS: Final = """u.id, u.username, u.email, u.first_name, u.last_name, u.bio, u.avatar, u.role, u.is_active,
     u.is_verified, u.last_login_at, u.created_at, u.updated_at"""
 _PROFILE: Final = "u.id, u.username, u.first_name, u.last_name, u.bio, u.avatar, u.created_at"
-_CREDENTIALS: Final = """u.id, u.password_hash, NOT u.is_active OR coalesce(u.banned_until > now(), false),
-    CASE WHEN u.is_active AND u.banned_until > now() THEN u.banned_until END"""
+# The far end of time: 'infinity' comes out of the driver as a time without a zone, which compares with nothing.
+_FAR: Final = "'9999-12-31 00:00:00+00'::timestamptz"
+MUTED_UNTIL: Final = f"CASE WHEN u.muted_until IS NOT NULL THEN least(u.muted_until, {_FAR}) END"
+_CREDENTIALS: Final = f"""u.id, u.password_hash, NOT u.is_active OR coalesce(u.banned_until > now(), false),
+    CASE WHEN u.is_active AND u.banned_until > now() THEN least(u.banned_until, {_FAR}) END"""
 # The very expression of the index users_name_trgm.
 _NAME: Final = "lower(u.username || ' ' || coalesce(u.first_name, '') || ' ' || coalesce(u.last_name, ''))"
 
@@ -171,7 +174,8 @@ class Standing(msgspec.Struct, frozen=True):
 
 async def standings(conn: Any, user_ids: Sequence[int]) -> list[Standing]:
     rows = await conn.fetch(
-        "SELECT id, username, role, muted_until FROM users WHERE id = ANY ($1::bigint[])", list(user_ids)
+        f"SELECT u.id, u.username, u.role, {MUTED_UNTIL} FROM users u WHERE u.id = ANY ($1::bigint[])",
+        list(user_ids),
     )
     return [Standing(*row) for row in rows]
 
