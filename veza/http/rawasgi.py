@@ -288,6 +288,7 @@ class RawRoutes:
 
     async def _flow(self, path: _Path, call: Call, flow: Flow, start: dict[str, Any], send: Send) -> None:
         async def emit(data: bytes) -> None:
+            await trio.lowlevel.checkpoint()  # once the client has left, what is sent goes nowhere, at once
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
         async def watch(scope: trio.CancelScope) -> None:
