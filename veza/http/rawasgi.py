@@ -180,7 +180,7 @@ class Call:
             self._auth_error = error
 
 
-Handler = Callable[[Call], Awaitable[Answer | Flow]]
+Handler = Callable[[Call], Awaitable[Answer]]
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,7 +196,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
     method: str
     path: str
-    handler: Handler
+    handler: Callable[[Call], Awaitable[Answer | Flow]]
     tag: str
 
 
@@ -264,6 +264,7 @@ class RawRoutes:
     async def _answer(self, path: _Path, route: Route | None, call: Call, send: Send) -> None:
         began = time.perf_counter()
         preflight = call.method == "OPTIONS" and call.header("access-control-request-method") is not None
+        answer: Answer | Flow
         try:
             if preflight and call.header("origin") is not None:
                 answer = self._preflight(path, call)

@@ -162,12 +162,14 @@ async def test_a_client_that_leaves_or_waits_holds_nothing_up(air: Air) -> None:
         return exports.running == 0 and exports.limiter.borrowed_tokens == 0
 
     async with asking(house, people[0]) as first:
-        await anext(first.aiter_bytes())
+        some = first.aiter_bytes()  # kept: an iterator that ends closes the connection
+        await anext(some)
         async with asking(house, people[0]) as again:
             assert again.status_code == 409
             assert json.loads(await again.aread())["code"] == "EXPORT_RUNNING"
         async with asking(house, people[1]) as second:
-            await anext(second.aiter_bytes())
+            more = second.aiter_bytes()
+            await anext(more)
             async with asking(house, people[2]) as third:
                 assert (third.status_code, int(third.headers["retry-after"])) == (503, 60)
             # They read nothing: nothing gathers for them, and others are served.

@@ -128,7 +128,7 @@ class Export:
     # In the thread ------------------------------------------------------------------------------------
 
     def _write(self, emit: Emit) -> None:
-        archive = ZipStream(compress_type=ZIP_DEFLATED, compress_level=6)
+        archive = ZipStream(compress_type=ZIP_DEFLATED)
         gathered = bytearray()
 
         def send(pieces: Iterator[bytes], *, all_of_it: bool = False) -> None:
