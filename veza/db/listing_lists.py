@@ -70,7 +70,8 @@ async def listed(
     where, args = _conditions(wanted, category_id)
     order = _ORDER[sort]
     total = await conn.fetchval(
-        f"SELECT count(*) FROM (SELECT FROM listings l WHERE {where} LIMIT {COUNTED}) AS matches", *args
+        f"SELECT count(*) FROM (SELECT FROM listings l WHERE {where} ORDER BY l.id DESC LIMIT {COUNTED}) AS matches",
+        *args,
     )
     at = len(args) + 1
     ids = await conn.fetch(

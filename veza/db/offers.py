@@ -177,9 +177,9 @@ async def create(conn: Any, listing_id: int, buyer_id: int, new: NewOffer, most:
         return why
     if listing["status"] != "open":
         return "not open"
-    proposed = held.get(new.proposed_listing_id)
-    if new.proposed_listing_id is not None and (why := wrong_exchange(proposed, buyer_id)) is not None:
-        return why
+    proposed = None if new.proposed_listing_id is None else held.get(new.proposed_listing_id)
+    if new.proposed_listing_id is not None and (wrong := wrong_exchange(proposed, buyer_id)) is not None:
+        return wrong
     await offer_closing.expire(conn, 1, only=(listing_id, buyer_id))
     if await conn.fetchval(
         f"SELECT EXISTS (SELECT FROM offers WHERE listing_id = $1 AND buyer_id = $2 AND {OPEN})",

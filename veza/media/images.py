@@ -133,8 +133,8 @@ class Pictures:
             finally:
                 temporary.unlink(missing_ok=True)
 
-    def keep_only(self, id: int, hashes: Collection[str]) -> None:
-        """Remove every other picture of this thing. Blocks; what cannot be removed stays for the next time."""
+    def keep_only(self, id: int, hashes: Collection[str] | None) -> None:
+        """Remove every other picture of this thing; without any to keep, all. Blocks; what cannot be removed stays."""
         if not hashes:
             shutil.rmtree(self._of(id), ignore_errors=True)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Final
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 from quart import Blueprint, Response
 
 from veza.actors.registry import Identity
@@ -50,12 +50,12 @@ class NewCategory(Struct, frozen=True):
 class CategoryEdit(Struct, frozen=True):
     """What is left out stays. A listing's category is the same one under its new slug."""
 
-    slug: Slug | UnsetType = UNSET
-    name: Name | UnsetType = UNSET
-    position: Position | UnsetType = UNSET
+    slug: Slug | None = None
+    name: Name | None = None
+    position: Position | None = None
 
     def check(self) -> Iterator[tuple[str, str]]:
-        if self.slug is UNSET and self.name is UNSET and self.position is UNSET:
+        if self.slug is None and self.name is None and self.position is None:
             yield "name", "Say a slug, a name or a position."
 
 
@@ -89,12 +89,9 @@ async def create_category(identity: Identity, data: NewCategory) -> Response:
 @fails(404, 409)
 async def change_category(category_id: int, identity: Identity, data: CategoryEdit) -> Response:
     """Name it otherwise, or move it."""
-    slug, name, position = (
-        None if isinstance(value, UnsetType) else value for value in (data.slug, data.name, data.position)
-    )
     try:
         changed = await services().db.write(
-            categories_db.update, _act(identity), category_id, slug, name, position
+            categories_db.update, _act(identity), category_id, data.slug, data.name, data.position
         )
     except Conflict as error:
         raise _taken(error) from None
