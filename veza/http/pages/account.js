@@ -96,5 +96,5 @@ function show() {
   document.body.classList.toggle("known", Boolean(user));
 }
 
-window.addEventListener("veza:session", show);
+for (const each of ["session", "named"]) window.addEventListener(`veza:${each}`, show);
 show();

@@ -29,6 +29,12 @@ function keep(found) {
   changed();
 }
 
+/** One has another name now. */
+export function remember(user) {
+  keep({ ...session(), user });
+  window.dispatchEvent(new Event("veza:named"));
+}
+
 // Pages begin anew when somebody else looks at them, not when tokens are renewed: somebody may be writing.
 let last = session()?.user?.id;
 function changed() {

@@ -158,13 +158,9 @@ export class RoomChat {
       h(
         "li",
         { "data-id": message.id },
-        h(
-          "time",
-          { dateTime: message.created_at },
-          when.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }),
-        ),
+        h("time", { dateTime: message.created_at }, spoken(when)),
         " ",
-        h("b", {}, message.username || message.from_username || "somebody"),
+        author(message),
         " ",
         h("span", { class: "text" }, message.deleted_at ? "(deleted)" : message.content),
         offer ? h("a", { class: "after", href: `/offers#offer-${offer}` }, "The offer") : null,
@@ -174,6 +170,18 @@ export class RoomChat {
     if (below) this.list.scrollTop = this.list.scrollHeight;
     this.#read();
   }
+}
+
+/** The hour, and the day where it was another. */
+function spoken(when) {
+  const hour = { hour: "2-digit", minute: "2-digit" };
+  if (when.toDateString() === new Date().toDateString()) return when.toLocaleTimeString([], hour);
+  return when.toLocaleString([], { day: "numeric", month: "short", ...hour });
+}
+
+function author(message) {
+  const [id, name] = [message.user_id ?? message.from_user_id, message.username || message.from_username];
+  return h("b", {}, id && name ? h("a", { class: "me", href: `/people/${id}` }, name) : "somebody");
 }
 
 /** The way into a stream's room. */

@@ -64,7 +64,7 @@ async function showRooms() {
   }
   try {
     const { rooms } = await call("GET", "/chat/rooms?limit=100");
-    const time = (room) => new Date(room.last_message?.created_at || room.created_at);
+    const time = (room) => new Date(room.last_message?.created_at || 0); // where nobody spoke yet comes last
     rooms.sort((one, other) => time(other) - time(one));
     $("#rooms").replaceChildren(...rooms.slice(0, ROOMS).map(roomCard));
     none.textContent = "No rooms yet.";

@@ -20,6 +20,7 @@ function show() {
   $("#follow").hidden = $("#write").hidden = $("#report").hidden = mine;
   $("#follow").textContent = person.is_following ? "Following" : "Follow";
   $("#follow").setAttribute("aria-pressed", String(Boolean(person.is_following)));
+  $("#settings").hidden = !mine;
   $("#write").href = `/messages/${id}`;
   $("#person").hidden = false;
 }
