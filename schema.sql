@@ -3,6 +3,30 @@
 
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
 CREATE EXTENSION IF NOT EXISTS unaccent;
+CREATE EXTENSION IF NOT EXISTS btree_gin;
+
+-- Words, as search sees them -----------------------------------------------------------------------
+
+-- Without accents; as they are spelt, and as what French and English leave of them. What somebody wrote is found in
+-- either language, and names are found whatever language their letters look like.
+CREATE TEXT SEARCH CONFIGURATION search_english (COPY = english);
+ALTER TEXT SEARCH CONFIGURATION search_english
+    ALTER MAPPING FOR asciiword, word, asciihword, hword, hword_asciipart, hword_part WITH unaccent, english_stem;
+CREATE TEXT SEARCH CONFIGURATION search_french (COPY = french);
+ALTER TEXT SEARCH CONFIGURATION search_french
+    ALTER MAPPING FOR asciiword, word, asciihword, hword, hword_asciipart, hword_part WITH unaccent, french_stem;
+CREATE TEXT SEARCH CONFIGURATION search_plain (COPY = simple);
+ALTER TEXT SEARCH CONFIGURATION search_plain
+    ALTER MAPPING FOR asciiword, word, asciihword, hword, hword_asciipart, hword_part WITH unaccent, simple;
+
+CREATE FUNCTION stems(text) RETURNS tsvector LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN to_tsvector('search_english'::regconfig, $1) || to_tsvector('search_french'::regconfig, $1);
+CREATE FUNCTION plain_words(text) RETURNS tsvector LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN to_tsvector('search_plain'::regconfig, translate($1, '._-/@:', '      '));
+CREATE FUNCTION all_words(text) RETURNS tsvector LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN plain_words($1) || stems(translate($1, '._-/@:', '      '));
+CREATE FUNCTION joined(text[]) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN array_to_string($1, ' ');
 
 -- People ------------------------------------------------------------------------------------------
 
@@ -29,8 +53,17 @@ CREATE TABLE users (
     muted_until     timestamptz,
     -- A deleted account keeps its row, under no name of anybody's, so that what others said to it stays theirs.
     deleted_at      timestamptz,
+    -- What autocompletion looks at, and what search does.
+    names           tsvector GENERATED ALWAYS AS (strip(plain_words(
+                        username || ' ' || coalesce(first_name, '') || ' ' || coalesce(last_name, '')))) STORED,
+    words           tsvector GENERATED ALWAYS AS (
+                        setweight(plain_words(
+                            username || ' ' || coalesce(first_name, '') || ' ' || coalesce(last_name, '')), 'A')
+                        || setweight(stems(coalesce(bio, '')), 'D')) STORED,
     CONSTRAINT users_deleted_stay_so CHECK (deleted_at IS NULL OR NOT is_active)
 );
+CREATE INDEX users_names ON users USING gin (names);
+CREATE INDEX users_words ON users USING gin (words);
 CREATE UNIQUE INDEX users_username_key ON users (lower(username));
 -- LIKE 'abc%' cannot use the index above in most locales.
 CREATE INDEX users_username_prefix ON users (lower(username) text_pattern_ops);
@@ -112,6 +145,9 @@ CREATE UNIQUE INDEX rooms_public_name ON rooms (lower(name)) WHERE kind = 'publi
 CREATE UNIQUE INDEX rooms_direct_pair ON rooms (user_low, user_high) WHERE kind = 'direct';
 CREATE INDEX rooms_direct_high ON rooms (user_high) WHERE kind = 'direct';
 CREATE INDEX rooms_public_id ON rooms (id) WHERE kind = 'public';
+CREATE INDEX rooms_names ON rooms USING gin (plain_words(name)) WHERE kind <> 'direct';
+CREATE INDEX rooms_words ON rooms USING gin (all_words(name || ' ' || coalesce(description, '')))
+    WHERE kind <> 'direct';
 CREATE INDEX rooms_public_name_trgm ON rooms USING gin (lower(name) gin_trgm_ops) WHERE kind = 'public';
 
 CREATE TABLE room_members (
@@ -180,7 +216,10 @@ CREATE UNIQUE INDEX messages_room_seq ON messages (room_id, seq);
 CREATE UNIQUE INDEX messages_nonce ON messages (user_id, room_id, nonce);
 CREATE INDEX messages_rev ON messages (room_id, rev) WHERE rev > 0;
 CREATE INDEX messages_pinned ON messages (room_id, pinned_at DESC) WHERE pinned_at IS NOT NULL;
-CREATE INDEX messages_search ON messages USING gin (to_tsvector('simple', content)) WHERE content IS NOT NULL;
+-- Searched through from the newest on, 65,536 at a time (veza/db/message_search.py). New entries gather in a list that
+-- the server empties (veza/indexing.py), so that nobody who posts waits for it.
+CREATE INDEX messages_words ON messages USING gin ((id >> 16), stems(content), room_id)
+    WITH (gin_pending_list_limit = 16384) WHERE content IS NOT NULL;
 
 CREATE TABLE reactions (
     message_id      bigint NOT NULL REFERENCES messages ON DELETE CASCADE,
@@ -278,8 +317,16 @@ CREATE TABLE tracks (
     repost_count    bigint NOT NULL DEFAULT 0,
     stream_id       bigint,
     created_at      timestamptz NOT NULL DEFAULT now(),
-    updated_at      timestamptz NOT NULL DEFAULT now()
+    updated_at      timestamptz NOT NULL DEFAULT now(),
+    names           tsvector GENERATED ALWAYS AS (strip(plain_words(title || ' ' || coalesce(artist, '')))) STORED,
+    words           tsvector GENERATED ALWAYS AS (
+                        setweight(all_words(title), 'A')
+                        || setweight(all_words(coalesce(artist, '') || ' ' || coalesce(album, '') || ' '
+                            || coalesce(genre, '') || ' ' || joined(tags)), 'B')
+                        || setweight(stems(coalesce(description, '')), 'D')) STORED
 );
+CREATE INDEX tracks_names ON tracks USING gin (names);
+CREATE INDEX tracks_words ON tracks USING gin (words);
 CREATE UNIQUE INDEX tracks_name ON tracks (name);
 CREATE INDEX tracks_owner ON tracks (owner_id, id DESC);
 CREATE INDEX tracks_feed ON tracks (owner_id, created_at DESC, id DESC) WHERE is_public AND status = 'ready';
@@ -643,8 +690,15 @@ CREATE TABLE listings (
     created_at      timestamptz NOT NULL DEFAULT now(),
     updated_at      timestamptz NOT NULL DEFAULT now(),
     sold_at         timestamptz,
+    names           tsvector GENERATED ALWAYS AS (strip(plain_words(title))) STORED,
+    words           tsvector GENERATED ALWAYS AS (
+                        setweight(all_words(title), 'A')
+                        || setweight(all_words(coalesce(exchange_for, '') || ' ' || coalesce(location, '')), 'C')
+                        || setweight(stems(description), 'D')) STORED,
     CHECK (price_cents IS NOT NULL OR exchange_for IS NOT NULL)
 );
+CREATE INDEX listings_names ON listings USING gin (names);
+CREATE INDEX listings_words ON listings USING gin (words);
 CREATE INDEX listings_owner ON listings (owner_id, id DESC);
 -- Every list shows one status, in one of these orders. Prices that are missing come last, whichever way.
 CREATE INDEX listings_newest ON listings (status, id DESC);
@@ -744,6 +798,39 @@ CREATE TABLE room_words (
     created_at      timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (room_id, word)
 );
+
+-- Search ------------------------------------------------------------------------------------------
+
+-- The words names are made of, without accents: what typing errors are mended with. It only grows; nobody is shown it.
+CREATE TABLE vocabulary (
+    word            text PRIMARY KEY
+);
+CREATE INDEX vocabulary_trgm ON vocabulary USING gin (word gin_trgm_ops);
+
+CREATE FUNCTION note_vocabulary() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    called text;
+BEGIN
+    CASE TG_TABLE_NAME
+        WHEN 'users' THEN called := concat_ws(' ', NEW.username, NEW.first_name, NEW.last_name);
+        WHEN 'tracks' THEN called := concat_ws(' ', NEW.title, NEW.artist);
+        WHEN 'listings' THEN called := NEW.title;
+        ELSE called := NEW.name;
+    END CASE;
+    INSERT INTO vocabulary
+        SELECT word FROM unnest(tsvector_to_array(plain_words(called))) AS word
+        WHERE char_length(word) BETWEEN 4 AND 40 AND word !~ '[0-9]' ORDER BY word
+        ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER users_vocabulary AFTER INSERT OR UPDATE OF username, first_name, last_name ON users
+    FOR EACH ROW EXECUTE FUNCTION note_vocabulary();
+CREATE TRIGGER rooms_vocabulary AFTER INSERT OR UPDATE OF name ON rooms
+    FOR EACH ROW WHEN (NEW.kind <> 'direct') EXECUTE FUNCTION note_vocabulary();
+CREATE TRIGGER tracks_vocabulary AFTER INSERT OR UPDATE OF title, artist ON tracks
+    FOR EACH ROW EXECUTE FUNCTION note_vocabulary();
+CREATE TRIGGER listings_vocabulary AFTER INSERT OR UPDATE OF title ON listings
+    FOR EACH ROW EXECUTE FUNCTION note_vocabulary();
 
 -- The ledger --------------------------------------------------------------------------------------
 
