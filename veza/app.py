@@ -40,6 +40,7 @@ from veza.db.migrate import migrate
 from veza.db.pool import Database, open_database
 from veza.errors import Problem
 from veza.http import door, pages
+from veza.http.api import letters
 from veza.http.api.app import create_asgi
 from veza.http.api.metrics import Metrics
 from veza.http.api.services import Services, assemble
@@ -185,6 +186,10 @@ async def open_server(
             notices=core.notices,
             actors_ready=core.ready,
         )
+        if settings.digest_every:
+            core.notices.open_digests(
+                lambda digest: mailer.post(letters.digest(settings, digest)), settings.digest_every
+            )
         chat = ChatSockets(
             core.system,
             settings=settings,
@@ -204,8 +209,8 @@ async def open_server(
         _measure_processing(services.metrics, processing)
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(chat.sweep)
-        nursery.start_soon(services.departures.run)
         nursery.start_soon(tidy, db)
+        nursery.start_soon(services.departures.run)
         nursery.start_soon(again_and_again, "track files", partial(track_intake.sweep, db, library))
         nursery.start_soon(
             again_and_again, "uploads", partial(services.desk.sweep, db, library), UPLOADS_TIDIED
@@ -268,6 +273,10 @@ def _measure(metrics: Metrics, core: Core, chat: ChatSockets) -> None:
     metrics.counter("veza_fanout_passes", "Passes over the members of a room", lambda: tally.passes)
     metrics.counter("veza_fanout_writes", "Writes of those passes, one a member", lambda: tally.writes)
     metrics.counter("veza_deliveries", "Frames delivered to members", lambda: tally.deliveries)
+    notices = core.notices
+    metrics.counter("veza_notifications_stored", "Notifications stored", lambda: notices.tally.stored)
+    metrics.counter("veza_notifications_delivered", "Of those, sent to sockets", lambda: notices.delivered)
+    metrics.gauge("veza_outbox_waiting", "Events not carried out yet", lambda: notices.tally.waiting)
     books = core.books
     metrics.counter("veza_posts_committed", "Messages made durable", lambda: books.committed)
     metrics.counter("veza_posts_refused", "Messages refused at the commit", lambda: books.refused)

@@ -212,6 +212,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     offers_open_max: Annotated[Count, "open offers one person may have made"] = 100
     listing_image_limit: Annotated[Size, "largest image of a listing, then 413"] = 5 * MiB
 
+    # Notifications
+    digest_every: Annotated[
+        Duration, "how often at most somebody gets a mail of what he has not read; `0`: never"
+    ] = 24 * 3600.0
+
     # Live streams
     streams_owned_max: Annotated[Count, "streams one person may have that have not ended"] = 20
     streams_kept_max: Annotated[

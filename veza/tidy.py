@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from veza import log
-from veza.db import mail_tokens, sessions
+from veza.db import mail_tokens, notifications, sessions
 from veza.db.errors import DatabaseError
 from veza.db.pool import Database
 
@@ -24,7 +24,8 @@ EVERY: Final = 6 * 3600.0
 
 
 async def tidy(db: Database, first: float = FIRST, every: float = EVERY) -> None:
-    """Sessions, refresh tokens and mail tokens that nobody can use. Never ends; cancel it."""
+    """Sessions, refresh tokens and mail tokens that nobody can use, notifications nobody will look at again. Never
+    ends; cancel it."""
     await trio.sleep(first)
     await again_and_again("rows", partial(tidy_once, db), every)
 
@@ -51,5 +52,7 @@ async def tidy_once(db: Database) -> int:
     """Everything that is due now; how many rows went."""
     gone = await db.write(mail_tokens.purge)
     while some := await db.write(sessions.purge):
+        gone += some
+    while some := await db.write(notifications.purge):
         gone += some
     return gone

@@ -53,6 +53,14 @@ class Hall:
             await self.cause(Event("track_ready", user_id, None, f"track:{next(_keys)}:last"))
             assert (await client.expect("notification"))["kind"] == "track_ready"
 
+    async def until_unread(self, client: Client, count: int) -> None:
+        """Until so many are stored for the person on this connection; what tells of them may be asked for later."""
+        while True:
+            frame = await client.expect("notification")
+            if frame["unread"] >= count:
+                assert frame["unread"] == count
+                return
+
     async def track(self, owner: Person, title: str = "A song") -> int:
         rows = await self.sql(
             "INSERT INTO tracks (owner_id, name, title, extension, content_type, size, status, duration_ms)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -11,11 +12,13 @@ import trio
 from veza.actors.kernel import ActorError, MailboxFull, Ref, System
 from veza.actors.notices.cards import Cards
 from veza.actors.notices.courier import CourierActor, Poke, Tally
+from veza.actors.notices.digest import DigestActor
 from veza.actors.notices.notifier import Arrived, Desk, Left, Look, NotifierActor, Seen
 from veza.actors.notices.told import Book, ToldActor
 from veza.actors.ports import Connection
 from veza.db import notifications
 from veza.db.courier import Note
+from veza.db.digests import Digest
 from veza.db.notifications import Standing
 from veza.db.pool import Database
 from veza.db.together import Together
@@ -41,6 +44,10 @@ class Notices:
         self._courier = self._supervisor.ensure(
             "courier", partial(CourierActor, self._db, cards, self), carry=lambda: self.tally
         )
+
+    def open_digests(self, send: Callable[[Digest], None], every: float) -> None:
+        """From now on those who want it are mailed what they have not read, every so many seconds."""
+        self._supervisor.ensure("digest", partial(DigestActor, self._db, send, every))
 
     @property
     def delivered(self) -> int:

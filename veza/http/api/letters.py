@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import quote
 
 from veza.config import Settings
+from veza.db.digests import Digest
+from veza.db.notifications import Notification
 from veza.mail import Letter
 
 
@@ -61,3 +64,67 @@ the password of your account was changed just now, and you were logged out elsew
 If it was not you, ask for a new password at once: {base_url(settings)}/forgot-password
 """,
     )
+
+
+def digest(settings: Settings, of: Digest) -> Letter:
+    """What somebody has not read. Nobody's messages are quoted: mails lie about in many places."""
+    base = base_url(settings)
+    lines = "\n".join(f"- {_line(each)}" for each in of.notifications)
+    rest = of.count - len(of.notifications)
+    more = f"\n… and {rest} more." if rest else ""
+    return Letter(
+        "digest",
+        of.email,
+        "1 thing you have not read" if of.count == 1 else f"{of.count} things you have not read",
+        f"""Hello {of.username},
+
+while you were away:
+
+{lines}{more}
+
+All of it: {base}/notifications
+
+On the same page you choose what you are mailed: switch everything off there, and no such mail comes any more.
+""",
+    )
+
+
+_DID: Final = {
+    "reply": "answered you",
+    "direct_message": "wrote to you",
+    "follow": "follows you",
+}
+_DID_WITH: Final = {
+    "like": "likes {}",
+    "repost": "passed {} on",
+    "comment": "said something about {}",
+    "listing": "offers {}",
+    "stream_started": "went on air with {}",
+}
+_STEPS: Final = {
+    "received": "made you an offer for {}",
+    "countered": "made a counter-offer for {}",
+    "accepted": "accepted the offer for {}",
+    "rejected": "rejected the offer for {}",
+    "withdrawn": "took the offer for {} back",
+}
+
+
+def _line(n: Notification) -> str:
+    """One notification as a line of text."""
+    who = n.username or "Somebody"
+    what = f"“{n.data['title']}”" if n.data.get("title") else "something"
+    step = n.data.get("step", "")
+    if n.kind == "mention":
+        return f"{who} mentioned you" + (f" in {n.room}" if isinstance(n.room, str) else "")
+    if n.kind in _DID:
+        return f"{who} {_DID[n.kind]}"
+    if n.kind in _DID_WITH:
+        return f"{who} {_DID_WITH[n.kind].format(what)}"
+    if n.kind == "offer" and step in _STEPS and n.username:
+        return f"{who} {_STEPS[step].format(what)}"
+    if n.kind == "offer":
+        return f"The offer for {what} {'expired' if step == 'expired' else 'is over'}"
+    if n.kind == "track_ready":
+        return f"{what} {'can be heard' if n.data.get('status') == 'ready' else 'could not be made ready'}"
+    return "The moderators decided something that concerns you"
