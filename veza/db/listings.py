@@ -93,21 +93,15 @@ COLUMNS: Final = """l.id, u.id, u.username, u.avatar, l.title, l.description, c.
     l.favorite_count,
     EXISTS (SELECT FROM listing_favorites f WHERE f.listing_id = l.id AND f.user_id = $1::bigint),
     l.created_at, l.updated_at, l.sold_at"""
-_LAST: Final = ("favorite_count", "is_favorite", "created_at", "updated_at", "sold_at")
 TABLES: Final = "listings l JOIN users u ON u.id = l.owner_id JOIN categories c ON c.id = l.category_id"
 
 
 def made(row: Any) -> Listing:
     """A row of COLUMNS."""
-    values = tuple(row)
+    values = list(row)
     id, images = values[0], values[14]
-    return Listing(
-        id,
-        Somebody(*values[1:4]),
-        *values[4:14],
-        images=[image(id, *each) for each in _json(images)] if images else [],
-        **dict(zip(_LAST, values[15:], strict=True)),
-    )
+    values[14] = [image(id, *each) for each in _json(images)] if images else []
+    return Listing(*[id, Somebody(*values[1:4]), *values[4:]])
 
 
 async def one(conn: Any, listing_id: int, reader_id: int | None) -> Listing | None:

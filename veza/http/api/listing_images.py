@@ -63,7 +63,7 @@ async def put_image(call: Call) -> Answer:
     It is decoded, turned upright, made smaller and encoded anew, in two sizes; nothing else of the file is kept.
     """
     user_id = call.user().user_id
-    named = call.parameters["listing"]
+    named = call.parameters["listing_id"]
     listing_id = int(named) if named.isdecimal() and len(named) < 19 else 0
     s = call.services
     place = await s.db.read(images_db.place, listing_id, user_id)
@@ -86,7 +86,9 @@ _note = describe(put_image)
 _note.form, _note.files, _note.bytes_of = NoFields, _FILES, "image/*"
 
 LISTING_IMAGE_ROUTES: Final = (
-    Route(method="POST", path="/api/v1/listings/<listing>/images", handler=put_image, tag="listing_images"),
+    Route(
+        method="POST", path="/api/v1/listings/<listing_id>/images", handler=put_image, tag="listing_images"
+    ),
 )
 
 
