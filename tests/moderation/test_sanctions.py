@@ -44,8 +44,9 @@ async def test_acts_go_strictly_downwards(court: Court) -> None:
     refused(await court.get(f"/moderation/users/{user.id}", user), 403, "FORBIDDEN")
     people = [user.id, peer.id, court.moderator.id, court.admin.id]
     assert await court.sql("SELECT count(*) FROM sanctions WHERE user_id = ANY ($1::bigint[])", people) == 0
-    assert await court.sql("SELECT count(*) FROM outbox") == 0
-    assert await court.acts("user.warn", "user.mute", "user.ban") == []
+    assert await court.sql("SELECT count(*) FROM outbox WHERE target_id = ANY ($1::bigint[])", people) == 0
+    for person in people:
+        assert await court.acts("user.warn", "user.mute", "user.ban", target=person) == []
 
 
 async def test_forms_that_say_nothing_that_could_be_done(court: Court) -> None:

@@ -11,7 +11,7 @@ from quart import Blueprint, Response
 
 from veza.actors import listing_images
 from veza.actors.commands import TakeDown
-from veza.actors.errors import MESSAGE_NOT_FOUND, ROOM_NOT_FOUND, Refused
+from veza.actors.errors import MESSAGE_NOT_FOUND, PERMISSION_DENIED, ROOM_NOT_FOUND, Refused, denied
 from veza.actors.registry import Identity
 from veza.db import removals as removals_db
 from veza.db.audit import Act
@@ -90,9 +90,21 @@ async def _message(identity: Identity, message_id: int, why: Why) -> Any:
     room_id = await services().db.read(removals_db.room_of, message_id)
     if room_id is None:
         return False
+
+    def check(mine: str, theirs: str) -> None:
+        try:
+            why.check(mine, theirs)
+        except ApiError as error:  # of which rooms know nothing
+            raise denied(error.message) from None
+
+    wish = TakeDown(
+        person=person(identity), id=message_id, why=Why(why.act, why.reason, why.report_id, check)
+    )
     try:
-        return await rooms().ask(room_id, TakeDown(person=person(identity), id=message_id, why=why))
+        return await rooms().ask(room_id, wish)
     except Refused as refused:
+        if refused.code == PERMISSION_DENIED:
+            raise forbidden(refused.message) from None
         if refused.code in (MESSAGE_NOT_FOUND, ROOM_NOT_FOUND):
             return False
         raise
