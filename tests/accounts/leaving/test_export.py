@@ -65,7 +65,7 @@ async def test_all_of_ones_own_and_nothing_else(air: Air) -> None:
     profile = json.loads(found.read("profile.json"))
     assert (profile["username"], profile["first_name"], profile["second_factor"]) == (
         leaver.name,
-        "Zebulon",
+        f"Zebulon{leaver.id}",
         False,
     )
     assert [m["content"] for m in lines(found, "messages")] == ["said by me", "a letter of mine"]
@@ -91,7 +91,7 @@ async def test_all_of_ones_own_and_nothing_else(air: Air) -> None:
     (track,) = lines(found, "tracks")
     assert found.read(f"tracks/{track['id']}-a_tune.mp3") == b"x"
     (listing,) = lines(found, "listings")
-    assert listing["description"] == "call Zebulon"
+    assert listing["description"] == f"call Zebulon{leaver.id}"
     # What names a file that is not there does not end it.
     assert found.read("missing.txt").decode().split() == ["avatar.webp", f"listings/{listing['id']}/1.webp"]
 

@@ -58,8 +58,9 @@ async def set_scene(air: Air) -> Scene:
     s = Scene(air, leaver, heir, member, friend)
     hashed = await house.app.services.passwords.hash(PASSWORD)
     await s.sql(
-        """UPDATE users SET password_hash = $2, first_name = 'Zebulon', last_name = 'Quist', bio = 'plays the zither',
-               presence_text = 'zithering', avatar = '/api/v1/users/' || id || '/avatar?v=0123456789abcdef0123'
+        """UPDATE users SET password_hash = $2, first_name = 'Zebulon' || id, last_name = 'Quist' || id,
+               bio = 'plays zither ' || id,
+               presence_text = 'zithering ' || id, avatar = '/api/v1/users/' || id || '/avatar?v=0123456789abcdef0123'
            WHERE id = $1""",
         leaver.id,
         hashed,
@@ -88,8 +89,8 @@ async def set_scene(air: Air) -> Scene:
                RETURNING id""",
             owner.id,
             name,
-            "call Zebulon" if owner is leaver else "call me",
-            "Zither Street 1" if owner is leaver else None,
+            f"call Zebulon{leaver.id}" if owner is leaver else "call me",
+            f"Zither Street {leaver.id}" if owner is leaver else None,
         )
     mine, theirs, kept = s.ids["mine"], s.ids["theirs"], s.rooms["kept"]
     me, other, third, fourth = leaver.id, friend.id, member.id, heir.id
@@ -164,6 +165,7 @@ async def on_the_air(s: Scene) -> tuple[Stream, Any, Listener]:
     return stream, source, listener
 
 
+WORDS = ("Zebulon", "Quist", "Zither Street ", "plays zither ", "zithering ")
 # Where something of a deleted account may still stand, and why.
 STAYS = {
     ("audit_log", "actor_id"),
@@ -206,7 +208,7 @@ async def nothing_is_left(s: Scene) -> None:
     rooms = "SELECT count(*) FROM room_members m JOIN rooms r ON r.id = m.room_id WHERE r.kind <> 'direct'"
     assert await s.value(f"{rooms} AND m.user_id = $1", s.leaver.id) == 0
     for (table,) in await s.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
-        for word in (s.leaver.name, "Zebulon", "Quist", "zither street", "plays the zither"):
+        for word in (s.leaver.name, *(f"{word}{s.leaver.id}" for word in WORDS)):
             count = await s.value(
                 f"SELECT count(*) FROM {table} t WHERE t::text ~* ('\\m' || $1 || '\\M')", word
             )
