@@ -115,7 +115,6 @@ _CASES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("pins", messages.pins, (1, 1)),
     ("a message", messages.shown, (1, 100)),
     ("where a message is", messages.place, (1, 100)),
-    ("search", messages.search, (1, "word77", None, None, None, 20)),
     ("arrivals", rooms.arrivals, ([1, 2, 3],)),
     ("an invitation", rooms.invited_to, (1, "code")),
     ("accounts behind a cursor", administration.accounts, (AccountFilter("abcd"), 100, 20, 0)),

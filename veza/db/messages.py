@@ -1,4 +1,5 @@
-"""Messages: histories, changes, reactions, pins, search. Appends are in `ledger.py`.
+"""Messages: histories, changes, reactions, pins. Appends are in `ledger.py`, searches in
+`message_search.py`.
 
 Every query that reads for a person asks in SQL whether that person may: a public room's messages are for everybody who
 is not banned there, any other room's for its members alone. To a stranger they do not exist.
@@ -342,38 +343,14 @@ async def pins(conn: Any, reader: int, room_id: int) -> tuple[list[Message], Pla
     return [_message(row) for row in rows], _place(room)
 
 
-async def search(
-    conn: Any,
-    reader: int,
-    words: str,
-    room_id: int | None,
-    author_id: int | None,
-    before_id: int | None,
-    limit: int,
-) -> list[tuple[Message, str, str | None, tuple[int, int] | None]]:
-    """Messages that hold all the words, newest first, out of what `reader` may read: (message, kind, name, people)."""
+async def some(conn: Any, message_ids: list[int]) -> list[tuple[Message, Place]]:
+    """These messages, in the order named. Whether they may be read was asked before."""
+    if not message_ids:
+        return []
     rows = await conn.fetch(
-        f"""
-        SELECT {_COLUMNS}, r.kind, r.name, r.user_low, r.user_high
-        {_FROM} JOIN rooms r ON r.id = m.room_id
-        WHERE to_tsvector('simple', m.content) @@ websearch_to_tsquery('simple', $2) AND m.content IS NOT NULL
-          AND ($3::bigint IS NULL OR m.room_id = $3) AND ($4::bigint IS NULL OR m.user_id = $4)
-          AND ($5::bigint IS NULL OR m.id < $5) AND {READABLE}
-        ORDER BY m.id DESC LIMIT $6
-        """,
-        reader,
-        words,
-        room_id,
-        author_id,
-        before_id,
-        limit,
+        f"""SELECT {_COLUMNS}, {_PLACE} {_FROM} JOIN rooms r ON r.id = m.room_id
+            WHERE m.id = ANY ($1::bigint[]) AND m.deleted_at IS NULL""",
+        message_ids,
     )
-    return [
-        (
-            _message(list(row)[:-4]),
-            row["kind"],
-            row["name"],
-            None if row["user_low"] is None else (row["user_low"], row["user_high"]),
-        )
-        for row in rows
-    ]
+    found = {row[0]: (_message(list(row)[:-5]), _place(list(row)[-5:])) for row in rows}
+    return [found[id] for id in message_ids if id in found]

@@ -17,8 +17,9 @@ from veza.actors.errors import message_not_found, room_not_found, user_not_found
 from veza.actors.frames import DirectMessage, RoomMessage, message_data
 from veza.actors.registry import Identity
 from veza.db import messages as messages_db
-from veza.db import users
+from veza.db import search_words, users
 from veza.db.errors import Unavailable
+from veza.db.message_search import Heard, Where, heard
 from veza.db.messages import Message, Page, Place
 from veza.http.api.access import signed_in
 from veza.http.api.chat import BIGINT, Id, Shown, address_of, message_shown, person, rooms
@@ -103,7 +104,10 @@ class Messages(Struct, frozen=True):
 
 
 class Hits(Struct, frozen=True):
-    """Found messages, the newest first; `next_before` leads to the next page."""
+    """Found messages, the newest first; `next_before` leads to the next page.
+
+    With `has_more` a page may hold less than its limit, even nothing: a search looks at some thousands of messages with
+    the words, and goes on with `before`."""
 
     messages: list[RoomMessage | DirectMessage]
     has_more: bool
@@ -240,19 +244,17 @@ async def search(identity: Identity, query: SearchQuery) -> Response:
     s = services()
     room_id = await rooms().resolve(query.room) if query.room is not None else None
     author = await _author(query.from_) if query.from_ is not None else None
-    found = await s.db.read(
-        messages_db.search, identity.user_id, query.q, room_id, author, query.before, query.limit + 1
-    )
-    page = found[: query.limit]
-    more = len(found) > query.limit
-    shown = [
-        message_shown(message, Place(message.room_id, kind, name, people))
-        for message, kind, name, people in page
-    ]
-    return ok(Hits(shown, more, page[-1][0].id if more else None))
+    where = Where(identity.user_id, True, room_id, author, query.before)
+    found = await s.db.read(_heard, where, query.q, query.limit)
+    shown = [message_shown(message, place) for message, place in found.messages]
+    return ok(Hits(shown, found.before is not None, found.before))
 
 
 # Inside ----------------------------------------------------------------------------------------------
+
+
+async def _heard(conn: Any, where: Where, text: str, limit: int) -> Heard:
+    return await heard(conn, where, await search_words.read(conn, text), limit)
 
 
 def count_message(identity: Identity) -> None:

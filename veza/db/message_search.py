@@ -1,0 +1,157 @@
+"""Searching what was said: millions of messages, of which a person may read some.
+
+A common word is in hundreds of thousands of messages, most of them in rooms one has no business in. So nobody looks at
+all of them: messages are gone through from the newest on, 65,536 ids at a time (the index knows these stretches), until
+the page is full. Where a word is rare, the rest is looked at in one go. And a search ends after some thousands of
+messages that hold the words but are in other rooms: the page says up to where it has looked, and the next one goes on
+there. So every search costs about the same, and none leaves anything out.
+
+Whoever is in few rooms, or names one, has the index look into these rooms alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from veza.db.messages import READABLE, Message, Place, some
+from veza.db.search_words import Reading
+
+_STRETCH: Final = 16  # bits of an id within its stretch; the index says the same
+_LOOKED_AT: Final = 5_000  # messages with the words, in one search
+_CHECKED: Final = 1_000  # the same where each must be read: words in a row are not in the index
+_SCANS: Final = 24  # looks into the index for one step: rooms, times stretches
+_STRETCHES: Final = 16
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """Messages, the newest first. `before`: the next page goes on below this id; None: there is no more."""
+
+    messages: list[tuple[Message, Place]]
+    before: int | None
+
+
+class Where(msgspec.Struct, frozen=True):
+    """What `reader` searches. `public`: public rooms too, not only those he belongs to. `before`: below this id."""
+
+    reader: int
+    public: bool = False
+    room_id: int | None = None
+    author_id: int | None = None
+    before: int | None = None
+
+
+class _Rooms(msgspec.Struct, frozen=True):
+    """`own`: rooms of the reader. `banned`: rooms he is banned from. `few`: the index looks into `own` alone."""
+
+    own: list[int]
+    banned: list[int]
+    few: bool
+    said: int  # in `own`, ever
+
+
+async def heard(conn: Any, where: Where, reading: Reading, limit: int) -> Heard:
+    """Messages that hold the words, out of what may be read."""
+    if reading.said is None:
+        return Heard([], None)
+    rooms = await _rooms(conn, where)
+    if rooms is None or not (rooms.own or where.public):
+        return Heard([], None)
+    top = await conn.fetchval("SELECT max(id) FROM messages")
+    if where.before is not None and top is not None:
+        top = min(top, where.before - 1)
+    if top is None or top < 1:
+        return Heard([], None)
+    ids, reached = await _walk(conn, where, rooms, reading.said, top, limit + 1)
+    page = ids[:limit]
+    before = page[-1] if len(ids) > limit else reached
+    return Heard(await some(conn, page), before)
+
+
+async def _rooms(conn: Any, where: Where) -> _Rooms | None:
+    """None: the room that is named is not the reader's to read."""
+    if where.room_id is not None:
+        said = await conn.fetchval(
+            f"SELECT r.last_seq FROM rooms r WHERE r.id = $2 AND {READABLE}", where.reader, where.room_id
+        )
+        return None if said is None else _Rooms([where.room_id], [], True, said)
+    row = await conn.fetchrow(
+        """WITH banned AS MATERIALIZED (
+               SELECT room_id FROM room_sanctions
+               WHERE user_id = $1 AND kind = 'ban' AND (until IS NULL OR until > now())
+           )
+           SELECT coalesce(array_agg(r.id), '{}'), coalesce(sum(r.last_seq), 0)::bigint,
+                  ARRAY(SELECT room_id FROM banned)
+           FROM room_members m JOIN rooms r ON r.id = m.room_id
+           WHERE m.user_id = $1 AND r.last_seq > 0 AND m.room_id NOT IN (SELECT room_id FROM banned)""",
+        where.reader,
+    )
+    return _Rooms(row[0], row[2], not where.public and len(row[0]) <= _SCANS, row[1])
+
+
+async def _walk(
+    conn: Any, where: Where, rooms: _Rooms, query: str, top: int, wanted: int
+) -> tuple[list[int], int | None]:
+    """Ids from `top` down, and up to where was looked: None for down to the first."""
+    most = _CHECKED if "<" in query else _LOOKED_AT
+    stretch = top >> _STRETCH
+    ids: list[int] = []
+    looked_at, stretches, step = 0, 0, 2
+    if rooms.few and rooms.said <= most:
+        stretches = 1  # whatever is there is little enough
+    while True:
+        left = stretch + 1
+        expected = looked_at / stretches * left if stretches else most
+        if looked_at + expected <= most:
+            ids += (await _look(conn, where, rooms, query, top, None, wanted - len(ids)))[1]
+            return ids, None
+        step = min(step, left, _STRETCHES, max(1, _SCANS // len(rooms.own)) if rooms.few else _STRETCHES)
+        span = list(range(stretch, stretch - step, -1))
+        count, found = await _look(conn, where, rooms, query, top, span, wanted - len(ids))
+        ids += found
+        looked_at, stretches, stretch = looked_at + count, stretches + step, stretch - step
+        if stretch < 0:
+            return ids, None
+        top = ((stretch + 1) << _STRETCH) - 1
+        if len(ids) >= wanted or looked_at >= most:
+            return ids, top + 1
+        # As many as will, by what was seen so far, about use up what may still be looked at.
+        step = max(1, int((most - looked_at) * stretches / max(looked_at, 1)))
+
+
+async def _look(
+    conn: Any, where: Where, rooms: _Rooms, query: str, top: int, span: list[int] | None, wanted: int
+) -> tuple[int, list[int]]:
+    """How many messages of these stretches (None: of all) up to `top` hold the words, and the newest that may be read.
+
+    Nothing but the index of words can serve: the other conditions are written so that no other index fits them.
+    """
+    args: list[Any] = [query, top, wanted, rooms.own]
+    inside = "(m.id + 0) <= $2"
+    if rooms.few:
+        inside += " AND m.room_id = ANY ($4::bigint[])"
+        readable = "true"
+    else:
+        readable = "c.room_id = ANY ($4::bigint[])"
+        if where.public:
+            args.append(rooms.banned)
+            readable = f"""({readable} OR (SELECT r.kind = 'public' FROM rooms r WHERE r.id = c.room_id))
+                AND c.room_id <> ALL ($5::bigint[])"""
+    if span is not None:
+        args.append(span)
+        inside += f" AND (m.id >> {_STRETCH}) = ANY (${len(args)}::bigint[])"
+    if where.author_id is not None:
+        args.append(where.author_id)
+        readable += f" AND c.user_id = ${len(args)}"
+    row = await conn.fetchrow(
+        f"""WITH candidates AS MATERIALIZED (
+                SELECT m.id, m.room_id, m.user_id FROM messages m
+                WHERE m.content IS NOT NULL AND stems(m.content) @@ $1::tsquery AND {inside}
+            )
+            SELECT (SELECT count(*) FROM candidates),
+                   ARRAY(SELECT c.id FROM (SELECT * FROM candidates ORDER BY id DESC OFFSET 0) AS c
+                         WHERE {readable} AND $4::bigint[] IS NOT NULL LIMIT $3)""",
+        *args,
+    )
+    return row[0], row[1]
