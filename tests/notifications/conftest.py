@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import trio
 
 from tests.api.conftest import Api
 from tests.chat.client import Client
@@ -60,6 +61,11 @@ class Hall:
             if frame["unread"] >= count:
                 assert frame["unread"] == count
                 return
+
+    async def until_none(self, table: str, actor: Person, where: str = "") -> None:
+        """Until there is no such row of his acts."""
+        while await self.sql(f"SELECT FROM {table} WHERE actor_id = $1 {where}", actor.id):  # noqa: ASYNC110 - rows
+            await trio.sleep(0.01)
 
     async def track(self, owner: Person, title: str = "A song") -> int:
         rows = await self.sql(

@@ -97,7 +97,8 @@ async def test_what_was_read_long_ago_goes_and_so_does_what_is_too_much(hall: Ha
         """INSERT INTO notifications (user_id, kind, key, actor_id, created_at, read_at)
            SELECT p, 'follow', n::text, $3::bigint, now() - interval '91 days', CASE WHEN n % 2 = 0 THEN now() END
            FROM generate_series(1, 10) AS n, unnest($1::bigint[]) AS p
-           UNION ALL SELECT $2::bigint, 'follow', n::text, $3::bigint, now(), NULL FROM generate_series(11, 1030) AS n""",
+           UNION ALL SELECT $2::bigint, 'follow', n::text, $3::bigint, now(), NULL
+           FROM generate_series(11, 1030) AS n""",
         [me.id, other.id],
         me.id,
         you.id,

@@ -139,7 +139,13 @@ class CourierActor(Actor):
             raise
         self.tally.events += taken.events
         self.tally.stored += len(taken.notes)
-        await self._notifiers.tell(taken.notes)
+        try:
+            await self._notifiers.tell(taken.notes)
+        except (
+            Exception
+        ) as error:  # it is stored: whatever is wrong with the telling, nobody is told less for it
+            _log.error("the notifiers could not be told", error=type(error).__name__)
+            self._notifiers.reread()
         return taken.more
 
     async def _one_by_one(self) -> bool:

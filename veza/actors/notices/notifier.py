@@ -219,6 +219,7 @@ class NotifierActor(Actor):
             _log.error("a notification cannot be told", notification=id, error=type(error).__name__)
             return
         taken = [connection.outlet.post(blob) for connection in self.desk.connections]
+        self.desk.known = max(self.desk.known, id)  # before anything else can go wrong
         if any(taken):
             self._book.add(self._user_id, id)
 
