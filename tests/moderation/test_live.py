@@ -49,8 +49,8 @@ async def test_a_ban_ends_what_he_broadcasts_and_what_he_hears(court: Court) -> 
         assert (notice["code"], notice["details"]["reason"]) == ("BANNED", "noise")
         assert await socket.close_code() == 4003
     # Nor does he come back, by any of these ways.
-    assert (await air.ask(f"GET {signed} HTTP/1.1")).status == 404
     assert (await air.ask(f"GET {signed}/index.m3u8 HTTP/1.1")).status == 404
+    assert (await air.ask(f"GET {signed} HTTP/1.1")).status == 404
     assert (
         await air.ask(f"GET {private.path} HTTP/1.1", f"Authorization: Bearer {user.token}")
     ).status == 401

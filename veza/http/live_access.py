@@ -121,6 +121,11 @@ class LiveAccess:
             self._hearing.pop((ear.mount.id, ear.signed_for), None)
             await self._still(ear)
 
+    def forget(self, user_id: int) -> None:
+        """Somebody may less than before, perhaps: ask anew."""
+        for known in [known for known in self._hearing if known[1] == user_id]:
+            del self._hearing[known]
+
     async def _still(self, ear: Ear) -> None:
         """May he listen still, for whom the address was signed? What the database said is believed for a while."""
         mount, user_id = ear.mount, ear.signed_for

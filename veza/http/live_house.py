@@ -53,7 +53,8 @@ class LiveHouse:
 
     def __init__(self, services: Services, streams: Streams) -> None:
         settings = services.settings
-        access = LiveAccess(
+        self._streams = streams
+        self._access = access = LiveAccess(
             streams,
             db=services.db,
             registry=services.registry,
@@ -64,12 +65,12 @@ class LiveHouse:
         self.rtmp = RtmpDoor(settings, streams, access, services.db)
         self.sockets = StreamSockets(streams, access, settings=settings, origins=services.origins)
         services.registry.on_revoked(self._revoked)
-        self._streams = streams
         _measure(services.metrics, streams, self.sockets)
 
     def _revoked(self, user_id: int, sids: frozenset[str] | None) -> None:
         """Who lost all his sessions may be one who may nothing any more."""
         if not sids:
+            self._access.forget(user_id)
             self._streams.owner_changed(user_id)
             notice = error_frame(AUTH_FAILED, "This session has ended.")
             self._streams.turn_out(user_id, notice, REVOKED, "session ended")
