@@ -8,6 +8,7 @@ import stat
 import sys
 import time
 import urllib.request
+import zipfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,6 +230,9 @@ async def test_the_examples_of_the_account(veza: Veza, server: Here) -> None:
     out = await in_a_shell("docs/account.md", server, veza)
     (gone,) = answers(out)
     assert gone["success"]
+    with zipfile.ZipFile(veza.home / "mine.zip") as mine:
+        assert mine.testzip() is None
+        assert json.loads(mine.read("profile.json"))["email"] == "emmy@example.org"
     async with VezaClient(server.url) as client:
         with pytest.raises(AuthFailed):
             await client.login("emmy", "correct horse")

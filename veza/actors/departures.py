@@ -104,6 +104,7 @@ class Departures:
         while streams := await self._db.read(deletion.streams, user_id):
             for stream in streams:
                 await self._end_stream(user_id, gone.username, stream)
+        await self._db.write(deletion.leave_market, user_id)
         await self._leave_rooms(gone)
         if self._rooms is not None:
             await self._rooms.person_forgotten(

@@ -118,7 +118,7 @@ async def _close(conn: Any, user_id: int, name: str) -> Closed:
     # What he caused and nobody has been told of yet, before what others are to be told of his end.
     await conn.execute("DELETE FROM outbox WHERE actor_id = $1", user_id)
     await conn.execute("DELETE FROM outbox WHERE audience = 'person' AND target_id = $1", user_id)
-    await _leave_market(conn, user_id)
+    await leave_market(conn, user_id)
     # No key opens his streams any more, and nothing that was recorded becomes a track.
     await conn.execute(
         "UPDATE streams SET key_hash = sha256(gen_random_uuid()::text::bytea) WHERE owner_id = $1", user_id
@@ -132,8 +132,11 @@ async def _close(conn: Any, user_id: int, name: str) -> Closed:
     return Closed(user_id, name)
 
 
-async def _leave_market(conn: Any, user_id: int) -> None:
-    """Listings first, as whoever accepts an offer holds them: then nobody waits for the other."""
+async def leave_market(conn: Any, user_id: int) -> None:
+    """Open deals end, the other sides are to hear of it; listings and their pictures' rows go.
+
+    Listings first, as whoever accepts an offer holds them: then nobody waits for the other.
+    """
     await conn.execute(
         "SELECT 1 FROM listings WHERE owner_id = $1 AND status <> 'removed' ORDER BY id FOR NO KEY UPDATE",
         user_id,
@@ -147,7 +150,7 @@ async def _leave_market(conn: Any, user_id: int) -> None:
     await conn.execute(
         """UPDATE listings SET status = 'removed', description = '', location = NULL,
                exchange_for = CASE WHEN price_cents IS NULL THEN '-' END, updated_at = now()
-           WHERE owner_id = $1""",
+           WHERE owner_id = $1 AND (status <> 'removed' OR description <> '' OR location IS NOT NULL)""",
         user_id,
     )
 
@@ -189,6 +192,17 @@ _SWEEPS: Final = (
         "user_id = $1",
     ),
     _some("UPDATE room_parties SET started_by = NULL", "room_parties", "room_id", "started_by = $1"),
+    # What a request or a socket that was under way has put there again.
+    _gone("two_factor", "user_id", "user_id"),
+    _gone("recovery_codes", "user_id, code_hash", "user_id"),
+    _gone("mail_tokens", "token_hash", "user_id"),
+    _gone("notification_preferences", "user_id, kind", "user_id"),
+    _some(
+        "UPDATE users SET presence = 'invisible', presence_text = NULL, last_seen_at = NULL",
+        "users",
+        "id",
+        "id = $1 AND deleted_at IS NOT NULL AND (presence_text IS NOT NULL OR last_seen_at IS NOT NULL)",
+    ),
 )
 SWEEPS: Final = len(_SWEEPS)
 
