@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.browser.browser import Browser, Chromium, open_browser, there
@@ -21,17 +23,29 @@ from tests.chat.conftest import (
     house as house,
 )
 from tests.chat.conftest import (
-    settings as settings,
+    settings as chat_settings,  # noqa: F401 (a fixture)
 )
 from tests.chat.conftest import (
     shared_database as shared_database,
 )
 from tests.media.inputs import Inputs
+from veza.config import Settings
 
 
 @pytest.fixture(scope="session")
 def inputs() -> Inputs:
     return Inputs()
+
+
+@pytest.fixture(scope="session")
+def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One place for files as there is one database: what an earlier test left is shown with its pictures."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, shared_data: Path) -> Settings:
+    return msgspec.structs.replace(request.getfixturevalue("chat_settings"), data=shared_data)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 OURS = {"public_url": None, "allowed_origins": ()}
 HOSTILE = "<img src=x onerror=alert(1)> Gitane"
 # What hostile texts would do if anything took them for more than text; it is a complaint of the page then.
-WATCH = "window.alert = () => console.error('somebody else's script ran')"
+WATCH = "window.alert = () => console.error('a script of somebody else ran')"
 BADGE = "document.querySelector('.bell .number')"
 
 
