@@ -24,7 +24,7 @@ from veza.commands.demo.things import LISTED
 from veza.commands.demo.town import Town, each, patiently
 from veza.commands.demo.trade import Bid, Ware
 
-DRAWING_AT_ONCE: Final = 2
+PICTURES_AT_ONCE: Final = 2  # drawn and sent: a server gives each a few seconds, its turn included
 
 
 class Played(msgspec.Struct, frozen=True):
@@ -50,16 +50,18 @@ class Filling:
     Args:
         played: the pieces as they are ready; those that never come are left out, with all that is about them.
         wares: how many are put up for sale.
+        faces: how many people have a picture of themselves.
     """
 
-    def __init__(self, town: Town, played: AsyncIterable[Played], wares: int) -> None:
+    def __init__(self, town: Town, played: AsyncIterable[Played], wares: int, faces: int) -> None:
         self.filled = Filled()
         self.people_ready = trio.Event()
         self._town = town
         self._played = played
         self._wares = trade.WARES[:wares]
+        self._seen = PEOPLE[:faces]
         self._now = datetime.now(UTC)
-        self._drawing = trio.CapacityLimiter(DRAWING_AT_ONCE)
+        self._pictures = trio.CapacityLimiter(PICTURES_AT_ONCE)
 
     async def run(self) -> Filled:
         """Make everything. Raises ClientError where the server does not do what it should."""
@@ -73,8 +75,10 @@ class Filling:
     async def _introduce(self, person: Musician) -> None:
         client = self._town[person.username]
         await client.update_profile(bio=person.bio)
-        picture = await trio.to_thread.run_sync(face, person.looks, limiter=self._drawing)
-        await client.set_avatar(picture, "image/png")
+        if person in self._seen:
+            async with self._pictures:
+                picture = await trio.to_thread.run_sync(face, person.looks)
+                await client.set_avatar(picture, "image/png")
         for name in person.follows:
             await client.follow(self._town.ids[name])
 
@@ -161,8 +165,9 @@ class Filling:
 
     async def _show(self, ware: Ware) -> None:
         listing = self.filled.listings[ware.key]
-        picture = await trio.to_thread.run_sync(LISTED[ware.drawing], limiter=self._drawing)
-        await self._town[ware.owner].add_image(listing.id, picture, "image/jpeg")
+        async with self._pictures:
+            picture = await trio.to_thread.run_sync(LISTED[ware.drawing])
+            await self._town[ware.owner].add_image(listing.id, picture, "image/jpeg")
         for name in ware.loved_by:
             await self._town[name].mark(listing.id)
 

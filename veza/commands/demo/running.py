@@ -24,7 +24,7 @@ import msgspec
 import trio
 
 from veza import config, log
-from veza.client import AuthFailed, ClientError
+from veza.client import AuthFailed, VezaClient
 from veza.client.link import single_error
 from veza.commands.demo.filling import Filled, Filling, Played
 from veza.commands.demo.living import Radio, now_and_then
@@ -32,6 +32,7 @@ from veza.commands.demo.people import PEOPLE, SHOWN
 from veza.commands.demo.pieces import PIECES
 from veza.commands.demo.town import Town, open_town
 from veza.commands.demo.trade import WARES
+from veza.commands.login import told_as_problems
 from veza.config import Settings
 from veza.errors import Problem
 from veza.media.child import ChildEnded, ChildSilent, open_child
@@ -39,7 +40,7 @@ from veza.media.child import ChildEnded, ChildSilent, open_child
 DIRECTORY: Final = "veza-demo"
 PLAYING: Final = "veza.commands.demo.sounds"
 SILENCE: Final = 60.0  # seconds for one piece, on the slowest of machines
-SMALL: Final = (2, 3, 4)  # pieces, bars of each, things for sale
+SMALL: Final = (2, 3, 4, 3)  # pieces, bars of each, things for sale, pictures of people
 NO_LIMIT: Final = 1e9
 
 
@@ -63,21 +64,8 @@ def run(
     """
     settings = _settings(host, port, data)
     log.setup(settings.log_format, settings.log_level)
-    with single_error_as_problem():
+    with told_as_problems():
         trio.run(_main, settings, small)
-
-
-class single_error_as_problem:
-    """What the client raises, told as a Problem, out of whatever groups it comes in."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if isinstance(error, ClientError):
-            raise Problem(f"the demonstration ends: {error}") from None
 
 
 def _settings(host: str | None, port: int | None, data: Path | None) -> Settings:
@@ -260,8 +248,6 @@ async def _furnish_elsewhere(
 
 async def _knows(url: str, password: str) -> bool:
     """Whether our people live there."""
-    from veza.client import VezaClient
-
     try:
         async with VezaClient(url) as client:
             await client.login(SHOWN[0], password)
@@ -307,7 +293,7 @@ async def _pieces(
     directory: Path, small: bool, played_before: bool
 ) -> AsyncIterator[trio.MemoryReceiveChannel[Played]]:
     """The pieces as they are ready, played by a child or found where one left them."""
-    pieces, bars, _ = SMALL if small else (len(PIECES), 1000, 0)
+    pieces, bars, *_ = SMALL if small else (len(PIECES), 1000)
     give, take = trio.open_memory_channel[Played](len(PIECES))
     files = {piece.name: directory / f"{piece.name}.{piece.kind}" for piece in PIECES[:pieces]}
 
@@ -337,6 +323,7 @@ async def _inhabited(
     url: str, state: State, file: Path, played: trio.MemoryReceiveChannel[Played], small: bool
 ) -> AsyncIterator[tuple[Town, Radio, Filled | None]]:
     """A town with its people and a radio on air; filled now, if it was not before."""
+    print(f"{url}/{'' if state.filled else ' (people are moving in)'}", flush=True)
     async with open_town(url, state.password, new=not state.filled) as town, single_error():
         async with trio.open_nursery() as nursery:
             radio = Radio(town)
@@ -352,7 +339,7 @@ async def _inhabited(
             nursery.start_soon(share)
             filled = None
             if not state.filled:
-                filling = Filling(town, take, SMALL[2] if small else len(WARES))
+                filling = Filling(town, take, *(SMALL[2:] if small else (len(WARES), len(PEOPLE))))
 
                 async def tune() -> None:
                     await filling.people_ready.wait()
