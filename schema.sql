@@ -145,6 +145,8 @@ CREATE UNIQUE INDEX rooms_public_name ON rooms (lower(name)) WHERE kind = 'publi
 CREATE UNIQUE INDEX rooms_direct_pair ON rooms (user_low, user_high) WHERE kind = 'direct';
 CREATE INDEX rooms_direct_high ON rooms (user_high) WHERE kind = 'direct';
 CREATE INDEX rooms_public_id ON rooms (id) WHERE kind = 'public';
+-- What somebody's account leaves to others.
+CREATE INDEX rooms_owner ON rooms (owner_id, id) WHERE owner_id IS NOT NULL;
 CREATE INDEX rooms_names ON rooms USING gin (plain_words(name)) WHERE kind <> 'direct';
 CREATE INDEX rooms_words ON rooms USING gin (all_words(name || ' ' || coalesce(description, '')))
     WHERE kind <> 'direct';
@@ -183,6 +185,8 @@ CREATE TABLE room_invites (
     created_at      timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX room_invites_room ON room_invites (room_id);
+CREATE INDEX room_invites_by ON room_invites (by_user_id);
+CREATE INDEX room_invites_for ON room_invites (for_user_id) WHERE for_user_id IS NOT NULL;
 
 -- Messages ----------------------------------------------------------------------------------------
 

@@ -239,9 +239,10 @@ async def streams(conn: Any, user_id: int) -> list[OwnedStream]:
 async def rooms(conn: Any, user_id: int, after: int) -> list[int]:
     """Rooms he is in or owns, but for private conversations, by id from after `after`."""
     rows = await conn.fetch(
-        """SELECT r.id FROM rooms r WHERE r.kind <> 'direct' AND r.id > $2 AND (r.owner_id = $1
-               OR EXISTS (SELECT FROM room_members m WHERE m.room_id = r.id AND m.user_id = $1))
-           ORDER BY r.id LIMIT 100""",
+        """SELECT m.room_id AS id FROM room_members m JOIN rooms r ON r.id = m.room_id
+           WHERE m.user_id = $1 AND m.room_id > $2 AND r.kind <> 'direct'
+           UNION SELECT id FROM rooms WHERE owner_id = $1 AND id > $2
+           ORDER BY id LIMIT 100""",
         user_id,
         after,
     )

@@ -24,12 +24,14 @@ class Section(msgspec.Struct, frozen=True):
         columns: what is told of each row.
         source: FROM and WHERE; `$1` is the person.
         key: by which pages go on, unique; an index gives this order, or a person has few.
+        rows: of a page.
     """
 
     name: str
     columns: str
     source: str
     key: tuple[str, ...]
+    rows: int = PAGE
 
     def query(self, first: bool) -> str:
         keys = ", ".join(self.key)
@@ -77,7 +79,7 @@ def _track(table: str, name: str) -> Section:
         name,
         "l.track_id, CASE WHEN t.owner_id = $1 OR t.is_public THEN t.title END AS title, l.created_at",
         f"{table} l JOIN tracks t ON t.id = l.track_id WHERE l.user_id = $1",
-        ("l.track_id",),
+        ("l.created_at", "l.track_id"),
     )
 
 
@@ -123,6 +125,7 @@ SECTIONS: Final = (
         "x.message_id, x.emoji, x.created_at",
         "reactions x WHERE x.user_id = $1",
         ("x.message_id", "x.emoji"),
+        10 * PAGE,  # small ones, sorted anew for every page
     ),
     Section(
         "tracks",
@@ -153,6 +156,7 @@ SECTIONS: Final = (
         "p.track_id, p.day, p.listened_ms, p.completed",
         "track_plays p WHERE p.user_id = $1",
         ("p.track_id", "p.day", "p.listener"),
+        10 * PAGE,
     ),
     Section(
         "streams",
@@ -172,7 +176,7 @@ SECTIONS: Final = (
         "favorites",
         "f.listing_id, l.title, f.created_at",
         "listing_favorites f JOIN listings l ON l.id = f.listing_id WHERE f.user_id = $1",
-        ("f.listing_id",),
+        ("f.created_at", "f.listing_id"),
     ),
     Section(
         "offers",
@@ -235,8 +239,8 @@ async def profile(conn: Any, user_id: int) -> str | None:
 
 async def page(conn: Any, section: Section, user_id: int, after: Key | None) -> Page:
     """The rows behind the key `after` (None: from the beginning), as lines of JSON."""
-    rows = await conn.fetch(section.query(after is None), user_id, PAGE, *(after or ()))
-    return Page([row[0] for row in rows], tuple(rows[-1][1:]) if len(rows) == PAGE else None)
+    rows = await conn.fetch(section.query(after is None), user_id, section.rows, *(after or ()))
+    return Page([row[0] for row in rows], tuple(rows[-1][1:]) if len(rows) == section.rows else None)
 
 
 async def track_files(conn: Any, user_id: int, after: int) -> list[TrackFile]:

@@ -31,6 +31,11 @@ CREATE TABLE deletions (
     began_at        timestamptz NOT NULL DEFAULT now()
 );
 
+-- What somebody's account leaves to others.
+CREATE INDEX rooms_owner ON rooms (owner_id, id) WHERE owner_id IS NOT NULL;
+CREATE INDEX room_invites_by ON room_invites (by_user_id);
+CREATE INDEX room_invites_for ON room_invites (for_user_id) WHERE for_user_id IS NOT NULL;
+
 -- What somebody's acts cause nobody who muted him hears of.
 CREATE TABLE mutes (
     muter_id        bigint NOT NULL REFERENCES users ON DELETE CASCADE,
