@@ -9,10 +9,11 @@ TESTS  ?= tests
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench docs clean
+.PHONY: help run demo test check format bench docs clean
 
 help:
 	@echo "make run     start the server on http://localhost:8080"
+	@echo "make demo    see it living: people, music, a market, a live stream"
 	@echo "make test    run all tests (TESTS=tests/... ARGS=... narrow it down)"
 	@echo "make check   lint, format check, strict types"
 	@echo "make format  let ruff mend what it can"
@@ -39,6 +40,9 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 
 run: $(VENV)/.installed
 	@exec $(BIN)/veza serve $(ARGS)
+
+demo: $(VENV)/.installed
+	@exec $(BIN)/veza demo $(ARGS)
 
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS) $(TESTS)

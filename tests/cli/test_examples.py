@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import trio
+from PIL import Image
 
 from tests.chat.conftest import SECRET
 from tests.cli.conftest import ROOT, Veza
@@ -142,7 +143,7 @@ async def _run_until_cancelled(veza: Veza) -> None:
 
 
 async def test_the_programs_of_the_clients_page(veza: Veza, server: Here) -> None:
-    chat, tracks, streams = await in_python("docs/client.md", server, veza)
+    chat, tracks, streams, market = await in_python("docs/client.md", server, veza)
     out = await run([sys.executable, "-"], chat, veza)
     assert out.splitlines() == [
         "['general']",
@@ -161,6 +162,10 @@ async def test_the_programs_of_the_clients_page(veza: Veza, server: Here) -> Non
     ]
     out = await run([sys.executable, "-", str(song)], streams, veza)
     assert out.splitlines() == ["heard ff", "ended"]
+    picture = veza.home / "snare.png"
+    Image.new("RGB", (64, 48), "#a9742f").save(picture)
+    out = await run([sys.executable, "-", str(picture)], market, veza)
+    assert out.splitlines() == ["Birch snare 17500 EUR 1", "403", "accepted sold"]
 
 
 @pytest.mark.usefixtures("command")
