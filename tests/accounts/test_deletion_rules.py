@@ -8,11 +8,13 @@ import pytest
 import trio
 
 from tests.accounts.conftest import Wall, refused, secure
-from tests.api.conftest import PASSWORD, Api, Person
+from tests.api.conftest import PASSWORD, Api, Person, Post, outbox
 from veza.db import deletion, offer_closing
 from veza.db.errors import DataRefused
 from veza.db.pool import Database
 from veza.http.api.two_factor import factors
+
+__all__ = ["outbox"]
 
 
 async def sql(db: Database, statement: str, *args: Any) -> Any:
@@ -26,9 +28,11 @@ async def leave(api: Api, person: Person, **more: str) -> Any:
     return await api.delete("/users/me", {"password": PASSWORD, **more}, token=person.token)
 
 
-async def test_only_with_the_password_and_then_for_good(api: Api) -> None:
+async def test_only_with_the_password_and_then_for_good(api: Api, outbox: Post) -> None:
     person = await api.person(first_name="Nora", last_name="Lund")
     db = api.services.db
+    token = await outbox.token("Confirm your e-mail address")
+    await api.post("/auth/verify-email", {"token": token})
     refused(await api.delete("/users/me", {}, token=person.token), 400, "VALIDATION_ERROR")
     refused(
         await api.delete("/users/me", {"password": "wrong"}, token=person.token), 403, "INVALID_CREDENTIALS"
@@ -37,6 +41,8 @@ async def test_only_with_the_password_and_then_for_good(api: Api) -> None:
     assert (await api.get("/users/me", token=person.token)).status == 200
 
     assert (await leave(api, person)).status == 200
+    letter = await outbox.wait("Your account was deleted")
+    assert letter["To"] == person.email and f"Hello {person.username}" in letter.get_content()
     refused(await api.get("/users/me", token=person.token), 401, "SESSION_ENDED")
     refused(await leave(api, person), 401, "SESSION_ENDED")
     refused(await api.login(person), 401, "INVALID_CREDENTIALS")
@@ -153,3 +159,27 @@ async def test_somebody_may_have_the_name_already(api: Api) -> None:
     assert (await leave(api, person)).status == 200
     name = await api.services.db.read(deletion.tombstone, person.id)
     assert name.startswith(f"deleted_{person.id}_")
+
+
+async def test_however_much_there_is_it_goes_in_small_pieces(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    star, *fans = [await api.person() for _ in range(8)]
+    db = api.services.db
+    for fan in fans:
+        await sql(db, "INSERT INTO follows (follower_id, followed_id) VALUES ($1, $2)", fan.id, star.id)
+        await sql(db, "INSERT INTO playlists (owner_id, title) VALUES ($1, 'x')", star.id)
+    monkeypatch.setattr(deletion, "BATCH", 3)
+    real, pieces = deletion.sweep, 0
+
+    async def counted(conn: Any, user_id: int, step: int) -> bool:
+        nonlocal pieces
+        pieces += 1
+        return await real(conn, user_id, step)
+
+    monkeypatch.setattr(deletion, "sweep", counted)
+    assert (await leave(api, star)).status == 200
+    assert pieces == deletion.SWEEPS + 2 * 2  # seven of each, three at a time
+    left = "SELECT count(*) FROM follows WHERE followed_id = $1"
+    assert await sql(db, left, star.id) == 0
+    assert await sql(db, "SELECT count(*) FROM playlists WHERE owner_id = $1", star.id) == 0

@@ -21,7 +21,7 @@ async def log_in(api: Api, person: Person, **more: str) -> Answer:
     return await api.post("/auth/login", {"email": person.email, "password": PASSWORD, **more})
 
 
-async def test_from_setting_up_to_switching_off(api: Api, wall: Wall) -> None:
+async def test_from_setting_up_to_switching_off(api: Api, wall: Wall, outbox: Post) -> None:
     person = await api.person("tess_two")
     other = await api.login(person)
     status = await api.get("/auth/2fa", token=person.token)

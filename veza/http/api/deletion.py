@@ -18,10 +18,12 @@ from quart import Blueprint, Response
 from veza.actors.registry import Identity, ended
 from veza.db import deletion as deletion_db
 from veza.db import two_factor as factors
+from veza.db import users
 from veza.db.audit import Act
 from veza.db.deletion import Closed
 from veza.db.errors import Conflict
 from veza.db.powers import Check
+from veza.http.api import letters
 from veza.http.api.access import address, requires, signed_in
 from veza.http.api.chat import Reason, no_person
 from veza.http.api.envelope import ApiError, conflict, forbidden, ok
@@ -89,7 +91,7 @@ async def delete_own_account(identity: Identity, data: Farewell) -> Response:
         except deletion_db.Stale:
             raise ended() from None
 
-    await _delete(s, user_id, close)
+    await _delete(s, user_id, close, himself=True)
     proven(s, user_id, proof, here)
     return ok(message="Your account is gone.")
 
@@ -110,12 +112,15 @@ async def delete_account(user_id: int, identity: Identity, data: Removal) -> Res
             raise no_person()
         return closed
 
-    await _delete(s, user_id, close)
+    await _delete(s, user_id, close, himself=False)
     return ok(message="The account is gone.")
 
 
-async def _delete(s: Services, user_id: int, close: Callable[[str], Awaitable[Closed]]) -> None:
+async def _delete(
+    s: Services, user_id: int, close: Callable[[str], Awaitable[Closed]], *, himself: bool
+) -> None:
     """Close it, tell everybody who must know, and remove what is left."""
+    former = await s.db.read(users.by_id, user_id)
     try:
         # None told: everything of the person has ended, if the write happened, or may have.
         with s.registry.revoking(user_id):
@@ -127,6 +132,8 @@ async def _delete(s: Services, user_id: int, close: Callable[[str], Awaitable[Cl
         s.poke()
         s.departures.poke()
     s.registry.changed_user(user_id)
+    if former is not None and former.is_verified:  # an address nobody confirmed may be somebody else's
+        s.mailer.post(letters.goodbye(former.username, former.email, himself))
     if s.streams is not None:
         s.streams.owner_changed(user_id)
     with trio.move_on_after(PATIENCE):

@@ -66,6 +66,38 @@ If it was not you, ask for a new password at once: {base_url(settings)}/forgot-p
     )
 
 
+def second_factor(settings: Settings, username: str, to: str, on: bool) -> Letter:
+    what = (
+        "a code of your authenticator is asked for at login"
+        if on
+        else "no code is asked for at login any more"
+    )
+    return Letter(
+        "second factor",
+        to,
+        "Your second factor was switched " + ("on" if on else "off"),
+        f"""Hello {username},
+
+from now on {what}.
+
+If it was not you, somebody knows your password: set another one at once, at {base_url(settings)}/forgot-password
+""",
+    )
+
+
+def goodbye(username: str, to: str, himself: bool) -> Letter:
+    by = "as you asked for" if himself else "by an administrator"
+    return Letter(
+        "account deleted",
+        to,
+        "Your account was deleted",
+        f"""Hello {username},
+
+your account at Veza was deleted, {by}. This is the last letter you get from us.
+""",
+    )
+
+
 def digest(settings: Settings, of: Digest) -> Letter:
     """What somebody has not read. Nobody's messages are quoted: mails lie about in many places."""
     base = base_url(settings)

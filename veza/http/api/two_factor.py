@@ -21,6 +21,7 @@ from veza.db import two_factor as factors
 from veza.db import users
 from veza.db.errors import Unavailable
 from veza.db.two_factor import Factor, NotProven, Proof, Status
+from veza.http.api import letters
 from veza.http.api.access import address, rate_address, signed_in
 from veza.http.api.envelope import ApiError, conflict, ok, rate_limited
 from veza.http.api.intake import takes
@@ -136,6 +137,7 @@ async def enable(identity: Identity, data: CodeOnly) -> Response:
     if ended is None:
         raise conflict("CONFLICT", "The second factor was changed elsewhere at the same moment.")
     proven(s, user_id, proof, here)
+    await _write_to(s, user_id, on=True)
     return ok(RecoveryCodes(codes), message="A code is asked for from now on; other sessions have ended.")
 
 
@@ -154,6 +156,7 @@ async def disable(identity: Identity, data: PasswordAndCode) -> Response:
         s.logins.failed(user_id)
         raise wrong_code() from None
     proven(s, user_id, proof, here)
+    await _write_to(s, user_id, on=False)
     return ok(message="No code is asked for any more.")
 
 
@@ -263,6 +266,13 @@ async def _both(s: Services, user_id: int, data: PasswordAndCode) -> tuple[Proof
         proven(s, user_id, None, here)
         raise conflict("TWO_FACTOR_NOT_ENABLED", "There is no second factor in force.")
     return judged(s, user_id, found, data.given), here
+
+
+async def _write_to(s: Services, user_id: int, *, on: bool) -> None:
+    """Who did not do it himself is to hear of it."""
+    user = await s.db.read(users.by_id, user_id)
+    if user is not None:
+        s.mailer.post(letters.second_factor(s.settings, user.username, user.email, on))
 
 
 def _enabled() -> ApiError:
