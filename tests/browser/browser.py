@@ -237,15 +237,25 @@ class Page:
         raise AssertionError(f"never true: {expression}\n{shown}\n{self.complaints}")
 
     async def click(self, selector: str) -> None:
-        """As a finger would: in the middle of what is shown, once it stands still."""
-        place = await self.until(
+        """As a finger would: in the middle of what is shown, once it stands still; again where it moved all the same."""
+        find = (
             f"(e => {{ if (!e || !e.getClientRects().length) return null; e.scrollIntoView({{block: 'center'}});"
             " const b = e.getBoundingClientRect(); const [x, y] = [b.x + b.width / 2, b.y + b.height / 2];"
             " const still = window.pointedAt?.e === e && window.pointedAt.x === x && window.pointedAt.y === y;"
-            " window.pointedAt = {e, x, y}; return still && e.contains(document.elementFromPoint(x, y)) && {x, y} })"
+            " window.pointedAt = {e, x, y}; if (!still || !e.contains(document.elementFromPoint(x, y))) return null;"
+            " window.met = false; const look = (event) => { window.met = e.contains(event.target) };"
+            " addEventListener('mousedown', look, {once: true, capture: true}); return {x, y} })"
             f"(document.querySelector({json.dumps(selector)}))"
         )
-        await self.click_at(place["x"], place["y"])
+        with trio.fail_after(PATIENCE):
+            while True:
+                place = await self.until(find)
+                await self.click_at(place["x"], place["y"])
+                try:
+                    if await self.run("window.met") is not False:
+                        return
+                except Gone:
+                    return  # it led elsewhere
 
     async def click_at(self, x: float, y: float) -> None:
         for kind in ("mousePressed", "mouseReleased"):

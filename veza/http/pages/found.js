@@ -10,15 +10,18 @@ const only = $("#kinds").elements.type;
 let asked = 0;
 
 function messageCard(message) {
-  const href = message.with_user ? `/messages/${message.with_user}` : `/rooms/${message.room_id}`;
+  // A letter names both people: it leads to the other one.
+  const { from_user_id: from, to_user_id: to } = message;
+  const href = to ? `/messages/${from && from !== session()?.user?.id ? from : to}` : `/rooms/${message.room_id}`;
+  const where = to ? " in a letter" : ` in ${typeof message.room === "string" ? message.room : "a private room"}`;
   return h(
     "li",
     {},
     h(
       "a",
       { class: "card", href },
-      h("span", {}, h("b", {}, message.username || "somebody"), ` in ${message.room || "a conversation"}`),
-      h("span", { class: "line" }, message.excerpt ?? message.content),
+      h("span", {}, h("b", {}, message.username || message.from_username || "somebody"), where),
+      h("span", { class: "line" }, message.content),
       h("span", { class: "small" }, when(message.created_at)),
     ),
   );
