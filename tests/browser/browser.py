@@ -237,7 +237,7 @@ class Page:
         raise AssertionError(f"never true: {expression}\n{shown}\n{self.complaints}")
 
     async def click(self, selector: str) -> None:
-        """As a finger would: in the middle of what is shown, once it stands still; again where it moved all the same."""
+        """As a finger would: in the middle of what is shown, once it stands still; again where it moved after all."""
         find = (
             f"(e => {{ if (!e || !e.getClientRects().length) return null; e.scrollIntoView({{block: 'center'}});"
             " const b = e.getBoundingClientRect(); const [x, y] = [b.x + b.width / 2, b.y + b.height / 2];"

@@ -78,7 +78,7 @@ export function roomCard(room) {
       ? h("span", { class: "line" }, `${last.username || "somebody"}: ${last.content || "…"}`)
       : h("span", {}, room.description || ""),
     small(
-      last?.created_at ? when(last.created_at) : "quiet so far",
+      last ? when(last.created_at) : last === null ? "quiet so far" : count(room.member_count, "member"),
       room.online === undefined ? "" : `${room.online} here`,
       room.unread ? `${room.unread} unread` : "",
     ),
