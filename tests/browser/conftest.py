@@ -45,7 +45,8 @@ def shared_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest, shared_data: Path) -> Settings:
-    return msgspec.structs.replace(request.getfixturevalue("chat_settings"), data=shared_data)
+    known: Settings = request.getfixturevalue("chat_settings")
+    return msgspec.structs.replace(known, data=shared_data)
 
 
 @pytest.fixture(scope="session")
