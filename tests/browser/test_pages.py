@@ -178,6 +178,7 @@ async def test_a_live_stream_is_heard_while_its_room_talks(
     async with build(**OURS) as house, on_air(house, inputs["mp3"]) as (client, stream):
         with trio.fail_after(60):
             await client.set_song(stream.slug, stream.stream_key, "Nobody – Nothing <b>at all</b>")
+            assert stream.room_id is not None
             reader = await house.person()
             url = f"http://127.0.0.1:{house.port}/s/{stream.slug}"
             async with browser.page(url, storage=logged_in(reader)) as page, client.chat() as chat:
