@@ -9,7 +9,7 @@ import trio
 
 from tests.accounts.conftest import Wall, refused, secure
 from tests.api.conftest import PASSWORD, Api, Person, Post, outbox
-from veza.db import deletion, offer_closing
+from veza.db import admins, deletion, offer_closing
 from veza.db.errors import DataRefused
 from veza.db.pool import Database
 from veza.http.api.two_factor import factors
@@ -69,6 +69,7 @@ async def test_only_with_the_password_and_then_for_good(api: Api, outbox: Post) 
     await api.services.departures.finish_all()
     assert await sql(db, "SELECT count(*) FROM deletions WHERE user_id = $1", person.id) == 0
     # Nobody brings it back.
+    assert await db.write(admins.promote, f"deleted_{person.id}", "admin") is None
     with pytest.raises(DataRefused):
         await sql(db, "UPDATE users SET is_active = true WHERE id = $1", person.id)
 

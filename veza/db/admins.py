@@ -22,7 +22,8 @@ async def promote(conn: Any, username: str, role: str) -> Appointed | None:
     """Give an existing account the role; None where nobody has that name. Lifts a ban and a disabled account."""
     row = await conn.fetchrow(
         """UPDATE users AS u SET role = $2, is_active = true, banned_until = NULL, updated_at = now()
-           FROM (SELECT id, role FROM users WHERE lower(username) = lower($1) FOR UPDATE) AS old
+           FROM (SELECT id, role FROM users
+                 WHERE lower(username) = lower($1) AND deleted_at IS NULL FOR UPDATE) AS old
            WHERE u.id = old.id RETURNING u.id, u.username, old.role""",
         username,
         role,
