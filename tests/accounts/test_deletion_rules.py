@@ -9,7 +9,7 @@ import trio
 
 from tests.accounts.conftest import Wall, refused, secure
 from tests.api.conftest import PASSWORD, Api, Person, Post, outbox
-from veza.db import admins, deletion, offer_closing
+from veza.db import admins, deletion, offer_closing, tracks
 from veza.db.errors import DataRefused
 from veza.db.pool import Database
 from veza.http.api.two_factor import factors
@@ -68,6 +68,17 @@ async def test_only_with_the_password_and_then_for_good(api: Api, outbox: Post) 
     await sql(db, "UPDATE deletions SET began_at = now() - interval '1 hour' WHERE user_id = $1", person.id)
     await api.services.departures.finish_all()
     assert await sql(db, "SELECT count(*) FROM deletions WHERE user_id = $1", person.id) == 0
+    # An upload that took longer than that becomes nobody's track.
+    late = tracks.NewTrack(
+        owner_id=person.id,
+        name="late",
+        title="late",
+        kind="audio",
+        extension="mp3",
+        content_type="audio/mpeg",
+        size=1,
+    )
+    assert await db.write(tracks.create, late, 10) is None
     # Nobody brings it back.
     assert await db.write(admins.promote, f"deleted_{person.id}", "admin") is None
     with pytest.raises(DataRefused):

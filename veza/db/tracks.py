@@ -141,7 +141,7 @@ async def create(
     upload_id: UUID | None = None,
     recording_id: int | None = None,
 ) -> Track | None:
-    """A new track, and the job that processes it; None where its owner has `most` already.
+    """A new track, and the job that processes it; None where its owner has `most` already, or is gone.
 
     The owner's row is held, so that tracks of one person count in turn.
 
@@ -153,7 +153,11 @@ async def create(
         AlreadyKept: the recording is a track already, or gone.
     """
     if most is not None:
-        await conn.execute("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE", new.owner_id)
+        there = await conn.fetchval(
+            "SELECT deleted_at IS NULL FROM users WHERE id = $1 FOR NO KEY UPDATE", new.owner_id
+        )
+        if not there:  # the account was deleted while this was on its way
+            return None
         if await room_left(conn, new.owner_id, most) < 1:
             return None
     track_id = await conn.fetchval(

@@ -328,3 +328,32 @@ async def test_killed_before_all_is_gone_the_next_server_finishes(
         await air.house.app.services.departures.finish_all()
         assert await s.sql("SELECT 1 FROM deletions WHERE user_id = $1", s.leaver.id) == []
         await nothing_is_left(s)
+
+
+async def test_who_hangs_up_while_it_goes_is_gone_all_the_same(
+    air: Air, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = await set_scene(air)
+    real, begun = Departures.finish, trio.Event()
+
+    async def hangs_once(self: Departures, gone: Any) -> bool:
+        if not begun.is_set():
+            begun.set()
+            await trio.sleep_forever()
+        return await real(self, gone)
+
+    monkeypatch.setattr(Departures, "finish", hangs_once)
+    monkeypatch.setattr(
+        Departures, "poke", lambda self: None
+    )  # the next look at what is left, not this very one
+
+    async def ask() -> None:
+        await s.http("DELETE", "/users/me", s.leaver, {"password": PASSWORD})
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await begun.wait()
+        nursery.cancel_scope.cancel()
+    assert (await s.http("GET", "/users/me", s.leaver)).status_code == 401
+    await air.house.app.services.departures.finish_all()
+    await nothing_is_left(s)
