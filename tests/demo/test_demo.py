@@ -106,7 +106,7 @@ async def things_are_for_sale(client: VezaClient) -> None:
 async def music_can_be_heard(client: VezaClient) -> None:
     tracks = (await client.tracks()).items
     assert len(tracks) == 2
-    assert all(track.like_count and track.comment_count for track in tracks)
+    assert all(track.like_count and track.comment_count and track.play_count for track in tracks)
     for track in tracks:
         assert await loudest_of(client, track) > 0.1
 
@@ -142,7 +142,7 @@ async def the_radio_plays(client: VezaClient, slug: str) -> None:
             if len(heard) > 24_000:
                 break
     assert loudest(bytes(heard)) > 0.02
-    while (await client.stream(slug)).song is None:  # noqa: ASYNC110 (REST has no events)
+    while not (stream := await client.stream(slug)).song or stream.listeners < 3:  # noqa: ASYNC110 (REST has no events)
         await trio.sleep(0.05)
 
 
@@ -154,11 +154,6 @@ async def test_a_server_that_runs_is_filled_if_nobody_lives_there(db: Database, 
             assert (await client.users()).total == len(PEOPLE)
             assert (await client.stream(demo.slug)).state == "live"
             assert await demo.end() == 0
-        async with demonstration(veza, "--port", port) as again, VezaClient(again.url) as client:
-            await client.login(demo.person, demo.password)
-            assert (await client.users()).total == len(PEOPLE)
-            assert again.slug == demo.slug
-            assert await again.end(signal.SIGINT) == 0
         # For somebody else these are people like any others.
         refused = await veza("demo", "--small", "--port", port, "--data", "another")
         assert "somebody lives at" in refused.complaint
@@ -173,9 +168,4 @@ async def test_where_others_live_nothing_is_touched(db: Database, veza: Veza, tm
             refused = await veza("demo", "--port", str(server.port))
             assert "somebody lives at" in refused.complaint
             assert (await client.users()).total == 1
-    assert "production" in (await veza("demo", ENVIRONMENT="production")).complaint
-    foreign = veza.home / "veza-demo"
-    foreign.mkdir(exist_ok=True)
-    (foreign / "precious.txt").write_text("mine")
-    assert "something else" in (await veza("demo", "--port", "0")).complaint
-    assert [path.name for path in foreign.iterdir()] == ["precious.txt"]
+    assert not (veza.home / "veza-demo").exists()

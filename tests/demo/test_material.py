@@ -127,3 +127,21 @@ def test_what_was_left_half_done_begins_anew(tmp_path: Path) -> None:
     (data / "demo.json").write_text("{")
     with pytest.raises(Problem, match="cannot be read"):
         running._prepare(data)
+
+
+def test_what_is_somebody_elses_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(Problem, match="something else"):
+        running._prepare(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+    (tmp_path / ".env").write_text(
+        "DATABASE_URL=postgresql://precious\nDB_HOST=precious\nSMTP_HOST=mail\nPORT=1234\n"
+    )
+    monkeypatch.setenv("VEZA_DATA", "/precious")
+    settings = running._settings(None, None, None)
+    assert (settings.database_url, settings.smtp_host, settings.port) == (None, None, 1234)
+    assert settings.data == Path(running.DIRECTORY)
+    (tmp_path / ".env").write_text("ENVIRONMENT=production\n")
+    with pytest.raises(Problem, match="production"):
+        running._settings(None, None, None)

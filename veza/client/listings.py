@@ -7,12 +7,12 @@ from veza.client.media import Person
 
 
 class Category(Frame, frozen=True, kw_only=True):
-    """What listings are sorted into; `slug` is its name in addresses."""
+    """What listings are sorted into; `slug` is its name in addresses, `count` how many open ones it has."""
 
     id: int
     slug: str
     name: str
-    listing_count: int | None = None
+    count: int = 0
 
 
 class ListingImage(Frame, frozen=True, kw_only=True):

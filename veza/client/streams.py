@@ -13,7 +13,7 @@ import trio
 from veza.client.broadcasting import Programme, broadcast
 from veza.client.errors import Unreachable, reason_of
 from veza.client.media import ListenLinks, LiveStream, NewStream, StreamKey
-from veza.client.models import Page
+from veza.client.models import Page, Room
 from veza.client.reading import pieces
 from veza.client.transport import Transport, judge, read_as, read_one
 
@@ -79,6 +79,10 @@ class Streams(Transport):
             socket=self.absolute(links.socket).replace("http", "ws", 1),
             expires_at=links.expires_at,
         )
+
+    async def join_stream_chat(self, stream: int | str) -> Room:
+        """Become a member of its room, if one may hear it; then a socket can `join` it by its id."""
+        return read_one(await self.request("POST", f"{_stream(stream)}/chat"), "room", Room)
 
     # On air --------------------------------------------------------------------------------------------
 

@@ -233,6 +233,11 @@ class Tracks(Transport):
     async def peaks(self, track_id: int) -> Peaks:
         return read_as(Peaks, await self.request("GET", f"tracks/{track_id}/peaks"))
 
+    async def report_play(self, track_id: int, listened_s: float, *, completed: bool = False) -> None:
+        """Tell how many seconds were heard since the last report, and whether it was heard to its end."""
+        body = {"listened_s": listened_s, "completed": completed}
+        await self.request("POST", f"tracks/{track_id}/play", json=body)
+
     async def like(self, track_id: int) -> None:
         await self.request("PUT", f"tracks/{track_id}/like")
 

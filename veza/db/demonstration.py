@@ -61,9 +61,11 @@ async def _hours(conn: Any, table: str, hours: Mapping[int, float]) -> None:
 
 # Everything else takes its time from what it hangs on: a like comes after its track, an answer after its offer.
 _FOLLOWING = """
-UPDATE rooms SET created_at = least(created_at, now() - interval '39 days');
+UPDATE rooms r SET created_at = now() - interval '39 days'
+    WHERE NOT EXISTS (SELECT FROM streams s WHERE s.room_id = r.id);
 UPDATE room_members m SET joined_at = greatest(r.created_at, u.created_at) + interval '1 hour'
-    FROM rooms r, users u WHERE r.id = m.room_id AND u.id = m.user_id;
+    FROM rooms r, users u WHERE r.id = m.room_id AND u.id = m.user_id
+        AND NOT EXISTS (SELECT FROM streams s WHERE s.room_id = r.id);
 UPDATE follows f SET created_at = greatest(a.created_at, b.created_at) + (now() - greatest(a.created_at, b.created_at))
         * ((f.follower_id * 7 + f.followed_id * 13) % 90 / 100.0)
     FROM users a, users b WHERE a.id = f.follower_id AND b.id = f.followed_id;

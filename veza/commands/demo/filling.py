@@ -215,7 +215,9 @@ class Filling:
         )
         track = await owner.wait_ready(track.id)
         self.filled.tracks[piece.name] = track
+        seconds = (track.duration_ms or 0) / 1000
         for name in trade.LIKES[piece.name]:
+            await self._town[name].report_play(track.id, seconds, completed=True)
             await self._town[name].like(track.id)
         for name, liked in trade.REPOSTS:
             if liked == piece.name:

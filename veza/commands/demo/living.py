@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,13 @@ from veza.commands.demo.talk import NOW_AND_THEN
 from veza.commands.demo.town import Town, patiently
 
 TITLE: Final = "Radio Veza: made here"
+LISTENERS: Final = ("lea_moreau", "sam_studio", "yuki_s")
 HERE: Final = ("malik_b", "nadia_v", "yuki_s", "old_joe", "clara_d", "tom_weller")  # who is online
+BESIDE: Final = (  # said in the radio's chat
+    ("yuki_s", "good morning, whatever time it is"),
+    ("sam_studio", "Le son passe bien chez vous ?"),
+    ("lea_moreau", "Parfait, et le chat danse."),
+)
 TYPING: Final = 3.0  # seconds somebody is shown typing
 PAUSES: Final = (25.0, 70.0)  # seconds between two things said
 
@@ -85,6 +91,27 @@ class Radio:
                 return
             except ClientError:
                 await trio.sleep(pause)
+
+
+async def listen(town: Town, slug: str) -> None:
+    """Some have the radio on, until cancelled, and say so beside it."""
+    for name, text in BESIDE:
+        room = await town[name].join_stream_chat(slug)
+        await town[name].post_message(room.id, text, nonce=f"demo-radio-{name}")  # said once, however often
+    async with trio.open_nursery() as nursery:
+        for name in LISTENERS:
+            nursery.start_soon(_keep_listening, town, slug, name)
+
+
+async def _keep_listening(town: Town, slug: str, name: str) -> None:
+    while True:
+        try:
+            async with aclosing(town[name].listen(slug)) as heard:
+                async for _ in heard:
+                    pass
+        except ClientError:
+            pass  # the source dropped, perhaps; it comes back
+        await trio.sleep(1)
 
 
 async def now_and_then(town: Town, pauses: tuple[float, float] = PAUSES) -> None:

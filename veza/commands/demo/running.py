@@ -27,10 +27,10 @@ from veza import config, log
 from veza.client import AuthFailed, VezaClient
 from veza.client.link import single_error
 from veza.commands.demo.filling import Filled, Filling, Played
-from veza.commands.demo.living import Radio, now_and_then
+from veza.commands.demo.living import Radio, listen, now_and_then
 from veza.commands.demo.people import PEOPLE, SHOWN
 from veza.commands.demo.pieces import PIECES
-from veza.commands.demo.town import Town, open_town
+from veza.commands.demo.town import Town, each, open_town
 from veza.commands.demo.trade import WARES
 from veza.commands.login import told_as_problems
 from veza.config import Settings
@@ -367,7 +367,7 @@ async def _live(town: Town, radio: Radio, password: str, note: str, began: float
         f"{note} Ctrl-C ends it.",
         flush=True,
     )
-    await now_and_then(town)
+    await each([partial(now_and_then, town), partial(listen, town, radio.slug)])
 
 
 def _password() -> str:
