@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("nobody_hangs")
 
 
 @pytest.fixture
-def database_url(postgres: Any) -> AsyncIterator[str]:
+def database_url(postgres: Any) -> Iterator[str]:
     url = postgres.create()
     yield url
     postgres.drop(url)

@@ -296,11 +296,11 @@ async def test_killed_before_all_is_gone_the_next_server_finishes(
     async def dies(self: Departures, gone: Any) -> bool:
         return False  # as one who was killed right after the commit: nothing more is done
 
-    async with on_air() as air:
-        s = await set_scene(air)
-        stream, source, listener = await on_the_air(s)
-        with monkeypatch.context() as patch:
-            patch.setattr(Departures, "finish", dies)
+    with monkeypatch.context() as patch:
+        patch.setattr(Departures, "finish", dies)
+        async with on_air() as air:
+            s = await set_scene(air)
+            stream, source, listener = await on_the_air(s)
             answer = await s.http("DELETE", "/users/me", s.leaver, {"password": PASSWORD})
             assert answer.status_code == 200, answer.text
             # At once: nobody broadcasts any more, whatever else is left.
@@ -308,8 +308,6 @@ async def test_killed_before_all_is_gone_the_next_server_finishes(
             assert (await s.http("GET", "/users/me", s.leaver)).status_code == 401
             await source.close()
             await listener.close()
-            house = air.house
-            house.nursery.cancel_scope.cancel()
     assert s.files[0].exists()
     async with on_air() as air:
         s.air = air
