@@ -30,7 +30,7 @@ STATUSES = ("online", "away", "busy", "invisible")
 class Attendants(Protocol):
     """Who hears of every socket that opens or ends, at once and without being waited for."""
 
-    def arrived(self, connection: Connection) -> None: ...
+    def arrived(self, connection: Connection, nothing_untold: bool) -> None: ...
     def left(self, connection: Connection) -> None: ...
 
 
@@ -44,6 +44,7 @@ class Connected(msgspec.Struct, frozen=True):
     known: dict[int, int]
     knows_all: bool
     friends: frozenset[int]
+    nothing_untold: bool = False  # of notifications, see `Notices.arrived`
 
 
 class Disconnected(msgspec.Struct, frozen=True):
@@ -230,7 +231,7 @@ class PresenceActor(Actor):
         connection.invisible = person.status == "invisible"
         person.connections.add(connection)
         if self._attendants is not None:
-            self._attendants.arrived(connection)
+            self._attendants.arrived(connection, message.nothing_untold)
         # One that began while this socket was being welcomed is unknown to it from its first letter on.
         unknown = 0 if message.knows_all else None
         for room in self._running(connection.user_id):

@@ -501,6 +501,7 @@ class Arrival(msgspec.Struct, frozen=True):
     presence: str
     presence_text: str | None
     unread_notifications: int
+    nothing_untold: bool
     conversations: list[Conversation]
 
 
@@ -509,6 +510,7 @@ async def arrivals(conn: Any, user_ids: Sequence[int]) -> dict[int, Arrival]:
     rows = await conn.fetch(
         "SELECT u.id, u.presence, u.presence_text,"
         " (SELECT count(*) FROM notifications n WHERE n.user_id = u.id AND n.read_at IS NULL),"
+        " NOT EXISTS (SELECT FROM notifications n WHERE n.user_id = u.id AND n.told_at IS NULL),"
         " d.id, d.other, d.last_seq, d.last_read_seq FROM users u"
         " LEFT JOIN LATERAL ("
         "  SELECT r.id, CASE WHEN r.user_low = u.id THEN r.user_high ELSE r.user_low END AS other, r.last_seq,"
@@ -521,9 +523,9 @@ async def arrivals(conn: Any, user_ids: Sequence[int]) -> dict[int, Arrival]:
         CONVERSATIONS_LISTED,
     )
     found: dict[int, Arrival] = {}
-    for user_id, presence, text, unread, room_id, other, last_seq, last_read_seq in rows:
+    for user_id, presence, text, unread, told, room_id, other, last_seq, last_read_seq in rows:
         if user_id not in found:
-            found[user_id] = Arrival(presence, text, unread, [])
+            found[user_id] = Arrival(presence, text, unread, told, [])
         if room_id is not None:
             found[user_id].conversations.append(Conversation(room_id, other, last_seq, last_read_seq))
     return found

@@ -9,11 +9,11 @@ from typing import Final
 
 import trio
 
-from veza.actors.kernel import ActorError, MailboxFull, Ref, System
+from veza.actors.kernel import ActorError, Ref, System
 from veza.actors.notices.cards import Cards
 from veza.actors.notices.courier import CourierActor, Poke, Tally
 from veza.actors.notices.digest import DigestActor
-from veza.actors.notices.notifier import Arrived, Desk, Left, Look, NotifierActor, Seen
+from veza.actors.notices.notifier import Desk, Look, NotifierActor, Seen
 from veza.actors.notices.told import Book, ToldActor
 from veza.actors.ports import Connection
 from veza.db import notifications
@@ -63,46 +63,89 @@ class Notices:
             ):  # a full mailbox holds one already; whoever stops needs none
                 self._courier.tell_nowait(Poke())
 
-    def arrived(self, connection: Connection) -> None:
-        """A socket of somebody's is open; to be told by presence alone, which knows of each until it `left`."""
-        with contextlib.suppress(ActorError):
-            self._notifier(connection.user_id).answer(Arrived(connection))
+    def expect(self, user_id: int) -> None:
+        """A socket of somebody's is being welcomed: what is stored for him from now on is not overlooked, though nobody
+        can be told yet. To be followed by `expected`."""
+        self._desks.setdefault(user_id, Desk()).expected += 1
+
+    def expected(self, user_id: int) -> None:
+        """That is over, however it ended."""
+        self._desks[user_id].expected -= 1
+        self._clear(user_id)
+
+    def arrived(self, connection: Connection, nothing_untold: bool) -> None:
+        """A socket of somebody's is open; to be told by presence alone, which knows of each until it `left`.
+
+        Args:
+            nothing_untold: there was nothing he had not been told at some time since `expect`.
+        """
+        desk = self._desks.setdefault(connection.user_id, Desk())
+        if not desk.connections:
+            desk.ready = desk.ready and nothing_untold
+        desk.connections[connection] = None
+        if not desk.ready:
+            self._wake(connection.user_id)
 
     def left(self, connection: Connection) -> None:
         """It is open no more."""
-        if (ref := self._supervisor.get(connection.user_id)) is not None:
-            ref.answer(Left(connection))
+        desk = self._desks.get(connection.user_id)
+        if desk is not None:
+            desk.connections.pop(connection, None)
+            self._clear(connection.user_id)
+
+    def _clear(self, user_id: int) -> None:
+        desk = self._desks[user_id]
+        if desk.connections:
+            return
+        if not desk.expected:
+            del self._desks[user_id]
+        else:  # who comes now begins anew
+            desk.ready, desk.known = False, 0
+        if (ref := self._supervisor.get(user_id)) is not None:
+            with contextlib.suppress(ActorError):
+                ref.tell_nowait(Look())
 
     def seen(
         self, user_id: int, *, ids: tuple[int, ...] = (), up_to: int | None = None, deleted: bool = False
     ) -> None:
         """He read these, or all up to that one, or deleted them: his other connections are to know. To be called
         after the commit; with nothing where its outcome is unknown."""
-        if (ref := self._supervisor.get(user_id)) is not None:
+        if (desk := self._desks.get(user_id)) is not None and desk.connections:
             with contextlib.suppress(ActorError):
-                ref.tell_nowait(Seen(ids, up_to, deleted))
+                self._notifier(user_id).tell_nowait(Seen(ids, up_to, deleted))
 
     async def tell(self, notes: list[Note]) -> None:
         """These were stored: who is online hears of them."""
         for i, note in enumerate(notes, 1):
-            if (ref := self._supervisor.get(note.user_id)) is not None:
-                try:
-                    ref.tell_nowait(note)
-                except MailboxFull:
-                    if (desk := self._desks.get(note.user_id)) is not None:
-                        desk.behind = True
-                except ActorError:
-                    pass  # it ends: whoever comes next reads it
+            if (desk := self._desks.get(note.user_id)) is not None:
+                self._tell(desk, note)
             if i % AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
+
+    def _tell(self, desk: Desk, note: Note) -> None:
+        if not desk.connections:
+            desk.ready = False
+        elif (running := self._supervisor.get(note.user_id)) is None:
+            desk.ready = False
+            self._wake(note.user_id)
+        else:
+            try:
+                running.tell_nowait(note)
+            except ActorError:  # its mailbox is full, or it just ended: it, or the next one, reads instead
+                desk.ready = False
+                self._wake(note.user_id)
 
     def reread(self) -> None:
         """Something may have been stored that nobody was told of: all who are online are to look."""
         for user_id, desk in self._desks.items():
-            desk.behind = True
-            if (ref := self._supervisor.get(user_id)) is not None:
-                with contextlib.suppress(ActorError):
-                    ref.tell_nowait(Look())
+            desk.ready = False
+            if desk.connections:
+                self._wake(user_id)
+
+    def _wake(self, user_id: int) -> None:
+        """Have what is stored for somebody read. Whoever has a full mailbox looks by himself."""
+        with contextlib.suppress(ActorError):
+            self._notifier(user_id).tell_nowait(Look())
 
     def _notifier(self, user_id: int) -> Ref:
         make = partial(
@@ -113,4 +156,4 @@ class Notices:
             standings=self._standings,
             desks=self._desks,
         )
-        return self._supervisor.ensure(user_id, make, carry=Desk)
+        return self._supervisor.ensure(user_id, make, capacity=NotifierActor.mailbox_capacity)

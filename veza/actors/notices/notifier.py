@@ -1,13 +1,15 @@
 """One person who is online, and what he is told: on every connection of his, in order, each thing once.
 
-It begins with his first connection and ends with his last. What came while he was away it reads from the database; what
-comes now the courier tells it. The courier's ids rise, so that one number, `known`, says what of both was had before.
+Most who are online are told nothing for a long time, so a notifier begins when there is something, and goes when there
+is nothing any more; what must be known meanwhile is on his desk. What came while he was away, or before his notifier
+ran, it reads from the database; what comes then the courier tells it. The courier's ids rise, so that one number,
+`known`, says what of both was had before.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import MutableMapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -27,18 +29,9 @@ from veza.db.together import Together
 
 _log = log.get("notices")
 
+IDLE_AFTER: Final = 300.0  # seconds a notifier stays after the last thing it had to do
 _AGAIN: Final = 1.0  # seconds until a database that was away is asked again
 _RECENT: Final = 256  # ids remembered, for a count that was made before they came
-
-
-class Arrived(msgspec.Struct, frozen=True):
-    """A connection of his is open."""
-
-    connection: Connection
-
-
-class Left(msgspec.Struct, frozen=True):
-    connection: Connection
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -49,22 +42,8 @@ class Seen(msgspec.Struct, frozen=True):
     deleted: bool = False
 
 
-class Read(msgspec.Struct, frozen=True):
-    """What he has not been told. `sent` was on its way to him when the database was asked."""
-
-    sent: frozenset[int]
-    outcome: Outcome[Standing | None]
-
-
-class Counted(msgspec.Struct, frozen=True):
-    """What is unread after `seen`."""
-
-    seen: Seen
-    outcome: Outcome[Standing | None]
-
-
 class Look(msgspec.Struct, frozen=True):
-    """Something may be stored that he was not told."""
+    """Something may be stored that he was not told, or he has gone."""
 
 
 class ReadAgain(msgspec.Struct, frozen=True):
@@ -78,16 +57,36 @@ class PassedOver(msgspec.Struct, frozen=True):
 
 
 class Desk:
-    """What outlives an incarnation."""
+    """What is known of somebody who is online, or is just coming."""
+
+    __slots__ = ("connections", "expected", "known", "ready")
 
     def __init__(self) -> None:
         self.connections: dict[Connection, None] = {}
+        self.expected = 0  # sockets that are being welcomed
         self.known = 0  # whatever has an id up to this one was sent, or is not to be
-        self.behind = False  # something did not fit into the mailbox: read what it was
+        self.ready = True  # nothing is stored that he was not told; else his notifier is to read it
+
+
+class Read(msgspec.Struct, frozen=True):
+    """What he has not been told. `sent` was on its way to him when the database was asked."""
+
+    desk: Desk
+    sent: frozenset[int]
+    outcome: Outcome[Standing | None]
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """What is unread after `seen`."""
+
+    seen: Seen
+    outcome: Outcome[Standing | None]
 
 
 class NotifierActor(Actor):
-    """See the module. Its slot carries the `Desk`, which stands in `desks` while it runs."""
+    """See the module. `desks` are those of everybody who is online."""
+
+    idle_after = IDLE_AFTER
 
     def __init__(
         self,
@@ -96,64 +95,50 @@ class NotifierActor(Actor):
         db: Database,
         book: Book,
         standings: Together[int, Standing],
-        desks: MutableMapping[int, Desk],
+        desks: Mapping[int, Desk],
     ) -> None:
         self._user_id = user_id
         self._db = db
         self._book = book
         self._standings = standings
         self._desks = desks
-        self._ready = False  # it knows what he has not been told
-        self._reading = False
-        self._held: list[Note] = []
+        self._served: Desk | None = None  # what was not told when he came to this desk is read
+        self._reading: Desk | None = None  # for which it reads that
+        self._held: list[Note] = []  # came meanwhile
         self._unread = 0
         self._recent: deque[int] = deque(maxlen=_RECENT)
 
     @property
-    def desk(self) -> Desk:
-        desk: Desk = self.context.carried
-        return desk
+    def _desk(self) -> Desk | None:
+        desk = self._desks.get(self._user_id)
+        return desk if desk is not None and desk.connections else None
 
     async def started(self) -> None:
-        self._desks[self._user_id] = self.desk
-        if self.desk.connections:
-            self._read()
-
-    async def stopping(self) -> None:
-        if self._desks.get(self._user_id) is self.desk:
-            del self._desks[self._user_id]
+        self._read()
 
     def idle(self) -> bool:
-        return not self.desk.connections
+        return self._reading is None
 
     def summary(self) -> dict[str, Any]:
-        return {"connections": len(self.desk.connections), "unread": self._unread, "ready": self._ready}
+        desk = self._desk
+        return {"connections": len(desk.connections) if desk is not None else 0, "unread": self._unread}
 
     async def handle(self, message: Any) -> None:
+        desk = self._desk
+        if desk is None and self._reading is None:
+            self.context.passivate()  # he has gone; what there is for him he reads when he comes back
         match message:
-            case Arrived(connection=connection):
-                self.desk.connections[connection] = None
-                if not self._ready:
-                    self._read()
-            case Left(connection=connection):
-                self.desk.connections.pop(connection, None)
-                if not self.desk.connections:
-                    # Who comes before this has ended begins anew, as with another one.
-                    self._ready, self.desk.known = False, 0
-                    self._held.clear()
-                    self.context.passivate()
             case Note():
-                if self._ready:
-                    self._tell(message)
-                else:
+                if self._reading is not None:
                     self._held.append(message)
-            case Read(sent=sent, outcome=outcome):
-                self._reading = False
-                self._have_read(sent, outcome)
+                elif desk is not None and desk.ready and desk is self._served:
+                    self._tell(desk, message)
+            case Read(desk=desk, sent=sent, outcome=outcome):
+                self._have_read(desk, sent, outcome)
             case ReadAgain():
-                self._reading = False
+                self._reading = None
                 self._read()
-            case Seen():
+            case Seen() if desk is not None:
                 self.context.job(
                     self._standings.read, self._user_id, then=lambda outcome: Counted(message, outcome)
                 )
@@ -163,33 +148,40 @@ class NotifierActor(Actor):
             case Counted(outcome=Error(error)) | PassedOver(outcome=Error(error)):
                 if not isinstance(error, DatabaseError):
                     raise error
-        if self.desk.behind and self._ready:
-            self.desk.behind = False
+        desk = self._desk
+        if desk is not None and self._reading is None and not (desk.ready and desk is self._served):
             self._read()
 
     def _read(self) -> None:
-        if self._reading or not self.desk.connections:
+        desk = self._desk
+        if desk is None:
             return
-        self._reading = True
-        self._ready = False
+        self._reading = desk
+        desk.ready = True  # unless something happens from now on
         sent = self._book.pending(self._user_id)
-        self.context.job(self._standings.read, self._user_id, then=lambda outcome: Read(sent, outcome))
+        self.context.job(self._standings.read, self._user_id, then=lambda outcome: Read(desk, sent, outcome))
 
-    def _have_read(self, sent: frozenset[int], outcome: Outcome[Standing | None]) -> None:
+    def _have_read(self, desk: Desk, sent: frozenset[int], outcome: Outcome[Standing | None]) -> None:
         if isinstance(outcome, Error):
             if not isinstance(outcome.error, Unavailable):
+                self._reading = None
                 raise outcome.error
-            self._reading = True
+            desk.ready = False
             self.context.timer(_AGAIN, ReadAgain())
             return
-        standing = outcome.value
-        if standing is None or not self.desk.connections:
+        self._reading = None
+        held, self._held = self._held, []
+        standing = outcome.unwrap()
+        if standing is None:
             return
         self._counted(standing)
+        self._served = desk
+        if desk is not self._desk:
+            return  # he went meanwhile, and perhaps came back: then it is read anew for him
         for notification in standing.untold:
-            if notification.id > self.desk.known and notification.id not in sent:
-                self._send(notification, notification.id)
-        self.desk.known = max(self.desk.known, standing.last_id)
+            if notification.id > desk.known and notification.id not in sent:
+                self._send(desk, notification, notification.id)
+        desk.known = max(desk.known, standing.last_id)
         if len(standing.untold) == UNTOLD:
             self.context.job(
                 self._db.write,
@@ -198,28 +190,26 @@ class NotifierActor(Actor):
                 standing.untold[0].id,
                 then=PassedOver,
             )
-        self._ready = True
-        held, self._held = self._held, []
         for note in held:
-            self._tell(note)
+            self._tell(desk, note)
 
-    def _tell(self, note: Note) -> None:
-        if note.id <= self.desk.known:
+    def _tell(self, desk: Desk, note: Note) -> None:
+        if note.id <= desk.known:
             return
         self._unread += 1
         self._recent.append(note.id)
         if not note.silent:
-            self._send(note.notification, note.id)
-        self.desk.known = note.id
+            self._send(desk, note.notification, note.id)
+        desk.known = note.id
 
-    def _send(self, notification: Notification, id: int) -> None:
+    def _send(self, desk: Desk, notification: Notification, id: int) -> None:
         try:
             blob = frame("notification", {**notification.flat(), "id": id, "unread": self._unread})
         except Exception as error:  # one that cannot be written must not keep the others back
             _log.error("a notification cannot be told", notification=id, error=type(error).__name__)
             return
-        taken = [connection.outlet.post(blob) for connection in self.desk.connections]
-        self.desk.known = max(self.desk.known, id)  # before anything else can go wrong
+        taken = [connection.outlet.post(blob) for connection in desk.connections]
+        desk.known = max(desk.known, id)  # before anything else can go wrong
         if any(taken):
             self._book.add(self._user_id, id)
 
@@ -236,5 +226,6 @@ class NotifierActor(Actor):
         if seen.deleted:
             data["deleted"] = True
         blob = frame("notifications_read", data)
-        for connection in self.desk.connections:
+        desk = self._desk
+        for connection in desk.connections if desk is not None else ():
             connection.outlet.post(blob)

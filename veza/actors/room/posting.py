@@ -67,7 +67,8 @@ class Posting(Resuming):
         if self.address.people is None:
             return None
         other = self.address.other(user_id)
-        return None if other in self._connections else other
+        here = other in self._connections or any(each.user_id == other for each in self.gated)
+        return None if here else other
 
     def _deliver(self) -> None:
         """Fan out strictly last + 1; on a gap, or a row stored by an earlier attempt, read the rows first."""

@@ -21,6 +21,7 @@ from veza.actors.commands import Person
 from veza.actors.errors import AUTH_FAILED, Refused
 from veza.actors.frames import frame, now
 from veza.actors.kernel import ActorCrashed, ActorStopped, Ref, System
+from veza.actors.notices import Notices
 from veza.actors.ports import Connection, Outlet
 from veza.actors.presence import CloseAll, Connected, Disconnected
 from veza.actors.registry import AuthFailed, Identity, Registry
@@ -151,12 +152,14 @@ class ChatSockets:
         presence: Ref,
         origins: Origins,
         messages: Buckets | None = None,
+        notices: Notices | None = None,
     ) -> None:
         self._settings = settings
         self._db = db
         self._registry = registry
         self._rooms = rooms
         self._presence = presence
+        self._notices = notices
         self._credentials = Credentials(registry, origins)
         self._gate = Gate(settings.ws_connections_per_user, settings.ws_connections_per_ip)
         self._arrivals = Together(db, rooms_db.arrivals)
@@ -255,6 +258,15 @@ class ChatSockets:
             await slot.handle(frame_of(message))
 
     async def _welcome(self, connection: Connection) -> None:
+        if self._notices is None:
+            return await self._welcome_now(connection)
+        self._notices.expect(connection.user_id)
+        try:
+            await self._welcome_now(connection)
+        finally:
+            self._notices.expected(connection.user_id)
+
+    async def _welcome_now(self, connection: Connection) -> None:
         arrival = await self._arrivals.read(connection.user_id)
         if arrival is None:
             raise AuthFailed("SESSION_ENDED", "This account does not exist.")
@@ -274,7 +286,15 @@ class ChatSockets:
         friends = frozenset(c.with_user for c in arrival.conversations)
         whole = len(known) < rooms_db.CONVERSATIONS_LISTED
         await self._presence.ask(
-            Connected(connection, arrival.presence, arrival.presence_text, known, whole, friends)
+            Connected(
+                connection,
+                arrival.presence,
+                arrival.presence_text,
+                known,
+                whole,
+                friends,
+                nothing_untold=self._notices is not None and arrival.nothing_untold,
+            )
         )
 
     def _as_it_is(self, conversation: rooms_db.Conversation, user_id: int) -> rooms_db.Conversation:
