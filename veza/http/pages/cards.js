@@ -69,11 +69,16 @@ export function listingCard(listing) {
   );
 }
 
+/** A stream's room is named after it, and is read beside it. */
+const streamOf = ({ name, description }) =>
+  description === "The chat of a live stream." ? /^stream-([a-z0-9-]{1,43})$/.exec(name)?.[1] : null;
+
 export function roomCard(room) {
   const last = room.last_message;
+  const slug = streamOf(room);
   return card(
-    `/rooms/${room.id}`,
-    h("b", {}, room.name),
+    slug ? `/s/${slug}` : `/rooms/${room.id}`,
+    h("b", {}, slug ? `on air: ${slug.replace(/-[a-z0-9]{10}$/, "").replaceAll("-", " ")}` : room.name),
     last
       ? h("span", { class: "line" }, `${last.username || "somebody"}: ${last.content || "…"}`)
       : h("span", {}, room.description || ""),
