@@ -172,3 +172,27 @@ async def test_pictures_of_oneself_and_playlists(person: MakePerson) -> None:
     assert refused.value.code == "TRACK_NOT_FOUND"
     await ada.delete_playlist(made.id)
     assert not (await ada.playlists()).items
+
+
+async def test_everything_is_found_by_one_search(person: MakePerson) -> None:
+    ada, bob = await person("ada"), await person("bob_the_drummer")
+    snare = await ada.create_listing("Birch snare", "drums", "fair", price_cents=17_000)
+    room = await ada.create_room("snare talk")
+    await ada.post_message(room.id, "who wants a snare?")
+    found = await ada.search("snare")
+    assert [listing.id for listing in found.listings] == [snare.id]
+    assert [one.name for one in found.rooms] == ["snare talk"]
+    assert [message.content for message in found.messages] == ["who wants a snare?"]
+    assert (found.people, found.tracks) == ((), ())
+    assert not (await bob.search("snare")).messages, "he is no member"
+    only = await ada.search("snare", types=["listings"])
+    assert only.listings and not only.rooms
+    assert [one.username for one in (await ada.search("bob_the_drummer")).people] == ["bob_the_drummer"]
+    suggested = await ada.suggest("bir")
+    assert [(one.type, one.id, one.text) for one in suggested] == [("listings", snare.id, "Birch snare")]
+    assert await ada.tags() == await ada.trending_tags() == ()
+    with pytest.raises(ApiError) as refused:
+        await ada.search("snare", types=["nonsense"])
+    assert refused.value.status == 400
+    async with VezaClient(ada.url) as nobody:
+        assert [listing.id for listing in (await nobody.search("snare")).listings] == [snare.id]

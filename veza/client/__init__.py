@@ -24,7 +24,7 @@ from veza.client.errors import (
     ProtocolError,
     Unreachable,
 )
-from veza.client.finding import Found, Suggestion
+from veza.client.finding import Found, Suggestion, Tag
 from veza.client.frames import (
     ChangesMissed,
     Connected,
@@ -147,6 +147,7 @@ __all__ = [
     "StreamKey",
     "StreamUrls",
     "Suggestion",
+    "Tag",
     "Tokens",
     "Track",
     "TrackComment",

@@ -30,6 +30,17 @@ class Found(Frame, frozen=True, kw_only=True):
     messages: tuple[RoomMessage | DirectMessage, ...] = ()
 
 
+class Tag(Frame, frozen=True, kw_only=True):
+    """A word tracks are tagged with, and how many are."""
+
+    tag: str
+    count: int = 0
+
+
+class _Tags(msgspec.Struct):
+    tags: tuple[Tag, ...] = ()
+
+
 class _Found(msgspec.Struct):
     people: tuple[User, ...] = ()
     rooms: tuple[Room, ...] = ()
@@ -66,3 +77,11 @@ class Finding(Transport):
         return read_as(
             _Suggestions, await self.request("GET", "search/autocomplete", params=params)
         ).suggestions
+
+    async def tags(self, beginning: str | None = None, *, limit: int = 20) -> tuple[Tag, ...]:
+        """What tracks are tagged with, the most frequent first."""
+        return (await self.get("tags", _Tags, search=beginning, limit=limit)).tags
+
+    async def trending_tags(self, *, days: int = 30, limit: int = 20) -> tuple[Tag, ...]:
+        """Those of tracks of the last days, what is played and liked most first."""
+        return (await self.get("tags/trending", _Tags, days=days, limit=limit)).tags
