@@ -222,7 +222,7 @@ CREATE INDEX messages_rev ON messages (room_id, rev) WHERE rev > 0;
 CREATE INDEX messages_pinned ON messages (room_id, pinned_at DESC) WHERE pinned_at IS NOT NULL;
 -- Searched through from the newest on, 65,536 at a time (veza/db/message_search.py). New entries gather in a list that
 -- the server empties (veza/indexing.py), so that nobody who posts waits for it.
-CREATE INDEX messages_words ON messages USING gin ((id >> 16), stems(content), room_id)
+CREATE INDEX messages_words ON messages USING gin ((id >> 16), stems(content), (room_id + 0))
     WITH (gin_pending_list_limit = 16384) WHERE content IS NOT NULL;
 
 CREATE TABLE reactions (
@@ -710,7 +710,6 @@ CREATE INDEX listings_cheapest ON listings (status, price_cents, id);
 CREATE INDEX listings_dearest ON listings (status, price_cents DESC NULLS LAST, id DESC);
 CREATE INDEX listings_favourite ON listings (status, favorite_count DESC, id DESC);
 CREATE INDEX listings_category ON listings (category_id, status, id DESC) INCLUDE (owner_id);
-CREATE INDEX listings_title_trgm ON listings USING gin (lower(title) gin_trgm_ops);
 -- Whose listings nobody sees, perhaps.
 CREATE INDEX users_out ON users (id) WHERE NOT is_active OR deleted_at IS NOT NULL OR banned_until IS NOT NULL;
 

@@ -19,8 +19,8 @@ from veza.db.messages import READABLE, Message, Place, some
 from veza.db.search_words import Reading
 
 _STRETCH: Final = 16  # bits of an id within its stretch; the index says the same
-_LOOKED_AT: Final = 5_000  # messages with the words, in one search
-_CHECKED: Final = 1_000  # the same where each must be read: words in a row are not in the index
+_LOOKED_AT: Final = 2_500  # messages with the words, in one search
+_CHECKED: Final = 500  # the same where each must be read: words in a row are not in the index
 _SCANS: Final = 24  # looks into the index for one step: rooms, times stretches
 _STRETCHES: Final = 16
 
@@ -97,27 +97,32 @@ async def _walk(
     most = _CHECKED if "<" in query else _LOOKED_AT
     stretch = top >> _STRETCH
     ids: list[int] = []
-    looked_at, stretches, step = 0, 0, 2
-    if rooms.few and rooms.said <= most:
-        stretches = 1  # whatever is there is little enough
-    while True:
-        left = stretch + 1
-        expected = looked_at / stretches * left if stretches else most
-        if looked_at + expected <= most:
-            ids += (await _look(conn, where, rooms, query, top, None, wanted - len(ids)))[1]
-            return ids, None
-        step = min(step, left, _STRETCHES, max(1, _SCANS // len(rooms.own)) if rooms.few else _STRETCHES)
+    looked_at, seen, step = 0, 0, 1
+    scans = max(1, _SCANS // len(rooms.own)) if rooms.few else _STRETCHES
+    whole = rooms.few and rooms.said <= most  # whatever there is is little enough
+    while not whole:
+        step = min(step, stretch + 1, _STRETCHES, scans)
         span = list(range(stretch, stretch - step, -1))
         count, found = await _look(conn, where, rooms, query, top, span, wanted - len(ids))
         ids += found
-        looked_at, stretches, stretch = looked_at + count, stretches + step, stretch - step
+        looked_at, seen, stretch = looked_at + count, seen + step, stretch - step
         if stretch < 0:
             return ids, None
         top = ((stretch + 1) << _STRETCH) - 1
         if len(ids) >= wanted or looked_at >= most:
             return ids, top + 1
+        left, dense = stretch + 1, looked_at / seen
+        if looked_at + dense * left <= most:
+            # The rest seems little enough to be looked at in one go. But what was said long ago may be another thing
+            # than what was said lately: so here and there it is tried.
+            probes = sorted({stretch * part // 4 for part in (0, 1, 2, 3)})[:scans]
+            tried, _ = await _look(conn, where, rooms, query, top, probes, 0)
+            dense = max(dense, tried / len(probes))
+            whole = looked_at + dense * left <= most
         # As many as will, by what was seen so far, about use up what may still be looked at.
-        step = max(1, int((most - looked_at) * stretches / max(looked_at, 1)))
+        step = max(1, min(2 * step, int((most - looked_at) / max(dense, 1))))
+    ids += (await _look(conn, where, rooms, query, top, None, wanted - len(ids)))[1]
+    return ids, None
 
 
 async def _look(
@@ -130,7 +135,7 @@ async def _look(
     args: list[Any] = [query, top, wanted, rooms.own]
     inside = "(m.id + 0) <= $2"
     if rooms.few:
-        inside += " AND m.room_id = ANY ($4::bigint[])"
+        inside += " AND (m.room_id + 0) = ANY ($4::bigint[])"
         readable = "true"
     else:
         readable = "c.room_id = ANY ($4::bigint[])"
@@ -155,3 +160,8 @@ async def _look(
         *args,
     )
     return row[0], row[1]
+
+
+async def work_in(conn: Any) -> None:
+    """Work what was posted into the index. Quick where nothing was."""
+    await conn.execute("SELECT gin_clean_pending_list('messages_words')")

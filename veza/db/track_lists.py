@@ -125,6 +125,21 @@ async def tags(conn: Any, beginning: str, limit: int) -> list[TagCount]:
     return [TagCount(*row) for row in rows]
 
 
+async def trending(conn: Any, days: int, limit: int) -> list[TagCount]:
+    """The tags of the tracks of the last days (of the newest `COUNTED`, at most), those played and liked most first."""
+    rows = await conn.fetch(
+        f"""SELECT tag, count(*)
+            FROM (SELECT t.tags, t.created_at, t.play_count + 5 * (t.like_count + t.repost_count) AS heard
+                  FROM tracks t WHERE {PUBLIC} ORDER BY t.id DESC LIMIT {COUNTED}) AS newest,
+                 unnest(tags) AS tag
+            WHERE created_at > now() - make_interval(days => $1)
+            GROUP BY tag ORDER BY sum(1 + ln(1 + heard)) DESC, tag LIMIT $2""",
+        days,
+        limit,
+    )
+    return [TagCount(*row) for row in rows]
+
+
 def _conditions(wanted: Wanted) -> tuple[list[str], list[Any]]:
     """Conditions beside PUBLIC, and their arguments, which begin at `$2`."""
     where: list[str] = []

@@ -25,7 +25,7 @@ CREATE FUNCTION joined(text[]) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALL
     RETURN array_to_string($1, ' ');
 
 DROP INDEX messages_search;
-CREATE INDEX messages_words ON messages USING gin ((id >> 16), stems(content), room_id)
+CREATE INDEX messages_words ON messages USING gin ((id >> 16), stems(content), (room_id + 0))
     WITH (gin_pending_list_limit = 16384) WHERE content IS NOT NULL;
 
 ALTER TABLE users

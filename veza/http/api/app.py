@@ -47,6 +47,7 @@ from veza.http.api.reports import reports
 from veza.http.api.room_words import room_words
 from veza.http.api.rooms import chat_rooms
 from veza.http.api.sanctions import sanctions
+from veza.http.api.search import search
 from veza.http.api.services import Services, services
 from veza.http.api.social import social
 from veza.http.api.streams import streams
@@ -88,6 +89,7 @@ TAGS: Final = [
     ("playlists", "Tracks in an order somebody chose"),
     ("feed", "What is new from those one follows"),
     ("streams", "Live streams: making, finding and ending them"),
+    ("search", "Everything by words, names by their beginnings, tags"),
     ("listings", "What people sell or would exchange"),
     ("listing_images", "Their images"),
     ("favorites", "Listings one has marked"),
@@ -179,6 +181,7 @@ def create_app(services: Services) -> QuartTrio:
         feed,
         avatars,
         streams,
+        search,
         listings,
         favorites,
         listing_images,
