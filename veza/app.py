@@ -52,6 +52,7 @@ from veza.http.sending import Sender
 from veza.http.sockets.admin import AdminSockets
 from veza.http.sockets.chat import ChatSockets
 from veza.http.tracks_shelf import TracksShelf
+from veza.indexing import keep_quick
 from veza.mail import open_mailer
 from veza.media.library import Library
 from veza.tidy import again_and_again, tidy
@@ -211,6 +212,7 @@ async def open_server(
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(chat.sweep)
         nursery.start_soon(tidy, db)
+        nursery.start_soon(keep_quick, db)
         nursery.start_soon(services.departures.run)
         nursery.start_soon(again_and_again, "track files", partial(track_intake.sweep, db, library))
         nursery.start_soon(
