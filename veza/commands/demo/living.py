@@ -3,24 +3,25 @@ then. Everything through the ordinary client."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
-from veza.client import ChatSocket, ClientError, NewStream
+from veza.client import ApiError, ChatSocket, ClientError, FrameRefused, NewStream
+from veza.client.link import single_error
 from veza.client.streams import file_bytes
 from veza.commands.demo.people import ANNOUNCER
 from veza.commands.demo.pieces import PIECES
 from veza.commands.demo.talk import NOW_AND_THEN
-from veza.commands.demo.town import Town, patiently
+from veza.commands.demo.town import Town
 
 TITLE: Final = "Radio Veza: made here"
-LISTENERS: Final = ("lea_moreau", "sam_studio", "yuki_s")
+LISTENERS: Final = {"lea_moreau", "sam_studio", "yuki_s"}
 HERE: Final = ("malik_b", "nadia_v", "yuki_s", "old_joe", "clara_d", "tom_weller")  # who is online
 BESIDE: Final = (  # said in the radio's chat
     ("yuki_s", "good morning, whatever time it is"),
@@ -28,6 +29,7 @@ BESIDE: Final = (  # said in the radio's chat
     ("lea_moreau", "Parfait, et le chat danse."),
 )
 TYPING: Final = 3.0  # seconds somebody is shown typing
+AGAIN: Final = 2.0  # seconds before the radio begins anew
 PAUSES: Final = (25.0, 70.0)  # seconds between two things said
 
 
@@ -59,18 +61,34 @@ class Radio:
         return self.slug
 
     async def play(self) -> None:
-        """Broadcast until cancelled. Raises ClientError if the server ends it."""
+        """Broadcast until cancelled. Who ends the stream only makes it begin anew.
+
+        Raises:
+            ClientError: the server does not let us begin.
+        """
         await self.ready.wait()
-        async with trio.open_nursery() as nursery:
-            await self._town[ANNOUNCER].broadcast(
-                self.slug,
-                self._key,
-                self._turns(nursery),
-                content_type="audio/mpeg",
-                realtime=True,
-                name=TITLE,
-                progress=lambda sent, _at: self.on_air.set() if sent else None,
-            )
+        while True:
+            try:
+                async with single_error(), trio.open_nursery() as nursery:
+                    await self._broadcast(nursery)
+                    nursery.cancel_scope.cancel()
+            except ClientError:
+                if not self.on_air.is_set():
+                    raise
+            await trio.sleep(AGAIN)
+            with contextlib.suppress(ClientError):
+                await self.open()
+
+    async def _broadcast(self, nursery: trio.Nursery) -> None:
+        await self._town[ANNOUNCER].broadcast(
+            self.slug,
+            self._key,
+            self._turns(nursery),
+            content_type="audio/mpeg",
+            realtime=True,
+            name=TITLE,
+            progress=lambda sent, _at: self.on_air.set() if sent else None,
+        )
 
     async def _turns(self, nursery: trio.Nursery) -> AsyncIterator[bytes]:
         turn = 0
@@ -96,10 +114,14 @@ class Radio:
 async def listen(town: Town, slug: str) -> None:
     """Some have the radio on, until cancelled, and say so beside it."""
     for name, text in BESIDE:
-        room = await town[name].join_stream_chat(slug)
-        await town[name].post_message(room.id, text, nonce=f"demo-radio-{name}")  # said once, however often
+        if name in town.clients:
+            with contextlib.suppress(ApiError):
+                room = await town[name].join_stream_chat(slug)
+                await town[name].post_message(
+                    room.id, text, nonce=f"demo-radio-{name}"
+                )  # once, however often
     async with trio.open_nursery() as nursery:
-        for name in LISTENERS:
+        for name in LISTENERS & town.clients.keys():
             nursery.start_soon(_keep_listening, town, slug, name)
 
 
@@ -119,17 +141,25 @@ async def now_and_then(town: Town, pauses: tuple[float, float] = PAUSES) -> None
     chance = random.Random()
     async with AsyncExitStack() as stack:
         sockets: dict[str, ChatSocket] = {}
-        for name in sorted({*HERE, *(name for _, name, _ in NOW_AND_THEN)}):
+        for name in sorted({*HERE, *(name for _, name, _ in NOW_AND_THEN)} & town.clients.keys()):
             sockets[name] = await stack.enter_async_context(ChatSocket(town[name], listen=False))
         rooms = {room for room, _, _ in NOW_AND_THEN}
         for socket in sockets.values():
             for room in rooms:
-                await socket.join(room)
+                with contextlib.suppress(FrameRefused):
+                    await socket.join(room)
         turn = 0
-        while True:
+        while sockets:
             await trio.sleep(chance.uniform(*pauses))
             room, name, text = NOW_AND_THEN[turn % len(NOW_AND_THEN)]
-            sockets[name].typing(room=room)
-            await trio.sleep(TYPING)
-            await patiently(partial(sockets[name].send, room, text, patient=True))
             turn += 1
+            if name not in sockets:
+                continue
+            try:
+                sockets[name].typing(room=room)
+                await trio.sleep(TYPING)
+                await sockets[name].send(room, text, patient=True)
+            except FrameRefused:
+                pass  # somebody tries out what moderators can do
+            except ClientError:
+                del sockets[name]  # for good, says the socket, which heals all else

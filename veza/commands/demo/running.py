@@ -127,13 +127,12 @@ async def _answers(url: str) -> bool:
 async def _at_home(settings: Settings, data: Path, small: bool, began: float) -> None:
     state = await trio.to_thread.run_sync(_prepare, data)
     settings = msgspec.structs.replace(settings, data=data).with_secrets()
-    ended = trio.Event()
 
     async def serve(task_status: trio.TaskStatus[int]) -> None:
         from veza import app  # late: the music is being played while all this is read
 
         await app.serve(settings, task_status=task_status)
-        ended.set()
+        nursery.cancel_scope.cancel()  # also where it was told to stop before it was ready
 
     async with trio.open_nursery() as nursery, _pieces(data / "demo", small, state.filled) as played:
         await trio.lowlevel.checkpoint()  # so that the child is on its way
@@ -144,7 +143,7 @@ async def _at_home(settings: Settings, data: Path, small: bool, began: float) ->
         )
         if told is not None:
             signal.raise_signal(told)
-        await ended.wait()
+        await trio.sleep_forever()
 
 
 async def _furnish(
