@@ -53,7 +53,8 @@ async def test_each_kind_of_thing_goes_and_its_owner_is_told(court: Court) -> No
         assert "report_id" not in told, "who complained is nobody's business"
         again = await remove(court, court.moderator, kind, target)
         assert again.status == 404 and again.code.endswith("_NOT_FOUND"), (kind, again.raw)
-        assert await court.acts(f"{kind}.remove", target=target) == [(f"{kind}.remove", court.moderator.id)]
+        act = "stream.end" if kind == "stream" else f"{kind}.delete"
+        assert await court.acts(act, target=target) == [(act, court.moderator.id)]
 
     deleted = await room.expect("message_deleted", id=message)
     assert deleted["deleted_by"] == court.moderator.id
@@ -112,3 +113,39 @@ async def test_what_belongs_to_nobody_any_more(court: Court) -> None:
     await court.sql("UPDATE track_comments SET user_id = NULL WHERE id = $1", comment)
     for kind, target in (("message", message), ("comment", comment)):
         assert (await remove(court, court.moderator, kind, target)).status == 200
+
+
+async def test_the_nearer_ways_lead_the_same_way(court: Court) -> None:
+    """What moderators may delete where it is: below them only, written down, and its owner told."""
+    owner, friend = await court.people(2)
+    peer = await court.person(role="moderator")
+    room = await court.house.room(friend, owner, court.admin, peer, court.moderator)
+    ear = await court.house.enter(owner, room.id)
+
+    async def things(of: Person) -> list[tuple[str, str, str, int]]:
+        track, played = await court.track(of), await court.track(friend)
+        comment, message = await court.comment(played, of), await court.say(room.id, of, "mine")
+        stream, other = await court.air.stream(owner=of), await court.air.stream(owner=of)
+        return [
+            ("DELETE", f"/tracks/{track}", "track", track),
+            ("DELETE", f"/tracks/{played}/comments/{comment}", "comment", comment),
+            ("POST", f"/streams/{stream.slug}/end", "stream", stream.id),
+            ("DELETE", f"/streams/{other.slug}", "stream", other.id),
+            ("DELETE", f"/chat/messages/{message}", "message", message),
+        ]
+
+    for above in (peer, court.admin):
+        for method, path, _, _ in await things(above):
+            answer = await court.api.request(method, path, token=court.moderator.token)
+            assert answer.status == 403, (path, answer.raw)
+    for method, path, kind, target in await things(owner):
+        answer = await court.api.request(method, path, token=court.moderator.token)
+        assert answer.status == 200, (path, answer.raw)
+        told = await court.notified(ear, "removed")
+        assert (told["target_type"], told["target_id"]) == (kind, target)
+        act = "stream.end" if kind == "stream" else f"{kind}.delete"
+        assert (act, court.moderator.id) in await court.acts(act, target=target), path
+    # What one deletes oneself is nobody's business.
+    mine = await court.say(room.id, owner, "mine")
+    assert (await court.delete(f"/chat/messages/{mine}", owner)).status == 200
+    assert await court.acts("message.delete", target=mine) == []

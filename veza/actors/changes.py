@@ -108,7 +108,8 @@ def plan(room: Changing, wish: Wish | Enrollment) -> Change:
             )
         case Delete(id=id):
             room.roster.member(person)
-            return Change(messages_db.delete, (id, person.user_id, _may_delete(room, person)), _deleted)
+            unit = _of_lower(room.roster.level(person))
+            return Change(unit, (id, person.user_id, _may_delete(room, person)), _deleted)
         case React(id=id, emoji=text, added=added):
             may_act(room, person)
             emoji = rules.emoji(text)
@@ -211,6 +212,20 @@ def _below(
         if role != "user" and rules.level(None, role) >= level:
             raise denied("This works only on people below you.")
         return await unit(conn, room_id, target, *args)
+
+    return run
+
+
+def _of_lower(level: int) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """Delete a message, but of somebody else only if his role on the platform is lower than `level`."""
+
+    async def run(conn: Any, room_id: int, message_id: int, by: int, check: Callable[[Message], None]) -> Any:
+        author = await room_acts.author_of(conn, room_id, message_id)
+        if author is not None and author != by:
+            role = await rooms_db.platform_role(conn, author)
+            if role not in (None, "user") and rules.level(None, role) >= level:
+                raise denied("Only its author and moderators above him may delete this message.")
+        return await room_acts.delete(conn, room_id, message_id, by, check)
 
     return run
 

@@ -56,19 +56,23 @@ async def room_of(conn: Any, message_id: int) -> int | None:
 
 async def track(conn: Any, track_id: int, why: Why) -> str | None:
     """A track; its name, whose files are to go next. None: there is no such track."""
-    owner = await conn.fetchval("SELECT owner_id FROM tracks WHERE id = $1", track_id)
-    if owner is None:
+    found = await conn.fetchrow("SELECT owner_id, title FROM tracks WHERE id = $1", track_id)
+    if found is None:
         return None
-    await _allow(conn, why, owner)
+    await _allow(conn, why, found["owner_id"])
     name = await tracks.delete(conn, track_id, None)
     if name is not None:
-        await _done(conn, why, "track", track_id, owner)
+        await _done(conn, why, "track", track_id, found["owner_id"], title=found["title"])
     return name
 
 
-async def comment(conn: Any, comment_id: int, why: Why) -> bool:
-    """A comment of a track; False: there is no such comment."""
-    author = await conn.fetchrow("SELECT user_id FROM track_comments WHERE id = $1", comment_id)
+async def comment(conn: Any, comment_id: int, why: Why, track_id: int | None = None) -> bool:
+    """A comment of a track (`track_id`: of this one); False: there is no such comment."""
+    author = await conn.fetchrow(
+        "SELECT user_id FROM track_comments WHERE id = $1 AND ($2::bigint IS NULL OR track_id = $2)",
+        comment_id,
+        track_id,
+    )
     if author is None:
         return False
     await _allow(conn, why, author["user_id"])
@@ -98,13 +102,24 @@ async def stream(conn: Any, stream_id: int, why: Why) -> bool:
 
     Told once, however often it is asked for.
     """
-    owner = await conn.fetchval(
-        "SELECT owner_id FROM streams WHERE id = $1 AND state <> 'ended' FOR NO KEY UPDATE", stream_id
+    found = await conn.fetchrow(
+        "SELECT owner_id, title, state FROM streams WHERE id = $1 FOR NO KEY UPDATE", stream_id
     )
-    if owner is None:
+    if found is None:
         return False
-    await _allow(conn, why, owner)
-    await _done(conn, why, "stream", stream_id, owner, key=f"stream-{stream_id}")
+    await _allow(conn, why, found["owner_id"])
+    if found["state"] == "ended":
+        return False
+    await _done(
+        conn,
+        why,
+        "stream",
+        stream_id,
+        found["owner_id"],
+        action="stream.end",
+        title=found["title"],
+        key=f"stream-{stream_id}",
+    )
     return True
 
 
@@ -137,10 +152,18 @@ async def _allow(conn: Any, why: Why, owner_id: int | None) -> None:
 
 
 async def _done(
-    conn: Any, why: Why, what: str, target_id: int, owner_id: int | None, *, key: str | None = None
+    conn: Any,
+    why: Why,
+    what: str,
+    target_id: int,
+    owner_id: int | None,
+    *,
+    action: str | None = None,
+    title: str | None = None,
+    key: str | None = None,
 ) -> None:
-    details = {"owner_id": owner_id, "reason": why.reason, "report_id": why.report_id}
-    entry = await audit.record(conn, why.act, f"{what}.remove", what, target_id, details)
+    details = {"title": title, "owner_id": owner_id, "reason": why.reason, "report_id": why.report_id}
+    entry = await audit.record(conn, why.act, action or f"{what}.delete", what, target_id, details)
     if owner_id is not None:
         key = f"removed:{key or entry}"
         told = moderation(owner_id, "removed", key, reason=why.reason, target_type=what, target_id=target_id)

@@ -5,11 +5,13 @@ All in the transaction of the act. Who may do it was asked before; this is what 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from veza.db import audit, outbox, rooms
+from veza.db import audit, messages, outbox, rooms
 from veza.db.audit import Act
+from veza.db.messages import Message
 from veza.db.powers import moderation
 
 
@@ -30,6 +32,27 @@ async def lift(conn: Any, room_id: int, user_id: int, kind: str, by: int) -> boo
     entry = await _record(conn, room_id, user_id, f"un{kind}", by, {})
     await _tell(conn, room_id, user_id, f"un{kind}", entry, {})
     return True
+
+
+async def delete(
+    conn: Any, room_id: int, message_id: int, by: int, check: Callable[[Message], None]
+) -> Message | None:
+    """Delete a message, see `messages.delete`; somebody else's is an act of moderation."""
+    author = await author_of(conn, room_id, message_id)
+    gone = await messages.delete(conn, room_id, message_id, by, check)
+    if gone is not None and author not in (None, by):
+        details = {"room_id": room_id, "owner_id": author}
+        entry = await audit.record(conn, Act(by, None), "message.delete", "message", message_id, details)
+        told = moderation(author, "removed", f"removed:{entry}", target_type="message", target_id=message_id)
+        await outbox.put(conn, told)
+    return gone
+
+
+async def author_of(conn: Any, room_id: int, message_id: int) -> Any:
+    """Whose message it is; None: nobody's any more, or there is none."""
+    return await conn.fetchval(
+        "SELECT user_id FROM messages WHERE room_id = $1 AND id = $2", room_id, message_id
+    )
 
 
 async def kick(conn: Any, room_id: int, user_id: int, by: int) -> int | None:

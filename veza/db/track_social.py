@@ -226,8 +226,8 @@ async def _comments(
     return [_comment(row) for row in rows[:limit]], total, len(rows) > limit
 
 
-async def remove_comment(conn: Any, track_id: int, comment_id: int, person: int, moderator: bool) -> Outcome:
-    """Delete a comment: its author, the track's owner or a moderator; others are "denied"."""
+async def remove_comment(conn: Any, track_id: int, comment_id: int, person: int) -> Outcome:
+    """Delete a comment: its author or the track's owner; others are "denied"."""
     row = await conn.fetchrow(
         f"""SELECT c.user_id = $1, t.owner_id = $1, {VISIBLE}
             FROM track_comments c JOIN tracks t ON t.id = c.track_id JOIN users u ON u.id = t.owner_id
@@ -239,7 +239,7 @@ async def remove_comment(conn: Any, track_id: int, comment_id: int, person: int,
     if row is None:
         return "gone"
     author, owner, visible = row
-    if not (author or owner or moderator):
+    if not (author or owner):
         return "denied" if visible else "gone"
     await conn.execute("DELETE FROM track_comments WHERE id = $1", comment_id)
     return "done"

@@ -16,6 +16,7 @@ from quart import Blueprint, Response
 
 from veza.actors.registry import Identity
 from veza.db import follows, track_social, tracks
+from veza.db import removals as removals_db
 from veza.db.track_social import Comment, Kind, Mark
 from veza.http.api.access import perhaps_signed_in, signed_in
 from veza.http.api.envelope import ApiError, created, forbidden, invalid, not_found, ok
@@ -24,6 +25,7 @@ from veza.http.api.messages import count_message
 from veza.http.api.models import People
 from veza.http.api.openapi import answers, fails
 from veza.http.api.pages import KeyPaging, key_meta, numbers, stamp
+from veza.http.api.removals import moderating
 from veza.http.api.services import services
 from veza.http.api.social import blocked
 from veza.security.roles import at_least
@@ -205,11 +207,15 @@ async def add_comment(track_id: int, identity: Identity, data: NewComment) -> Re
 @answers()
 @fails(403, 404)
 async def remove_comment(track_id: int, comment_id: int, identity: Identity) -> Response:
-    """Delete a comment: its author, the track's owner, and moderators may."""
-    moderator = at_least(identity.role, "moderator")
-    outcome = await services().db.write(
-        track_social.remove_comment, track_id, comment_id, identity.user_id, moderator
-    )
+    """Delete a comment: its author, the track's owner, and moderators above its author may."""
+    s = services()
+    outcome = await s.db.write(track_social.remove_comment, track_id, comment_id, identity.user_id)
+    if outcome != "done" and at_least(identity.role, "moderator"):
+        try:
+            if await s.db.write(removals_db.comment, comment_id, moderating(identity), track_id):
+                outcome = "done"
+        finally:
+            s.poke()
     if outcome == "gone":
         raise not_found("This comment", "COMMENT_NOT_FOUND")
     if outcome == "denied":

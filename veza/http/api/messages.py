@@ -180,7 +180,10 @@ async def edit_message(message_id: int, identity: Identity, data: Correction) ->
 async def delete_message(message_id: int, identity: Identity) -> Response:
     """Delete one's own message, or, as a moderator, somebody else's. The number stays, the content goes."""
     who = person(identity)
-    return await _change(message_id, who, Delete(person=who, id=message_id))
+    try:
+        return await _change(message_id, who, Delete(person=who, id=message_id))
+    finally:
+        services().poke()
 
 
 @chat_messages.put("/messages/<id:message_id>/reactions/<emoji>")

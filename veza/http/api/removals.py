@@ -65,14 +65,18 @@ async def remove(identity: Identity, data: Removal) -> Response:
     A report about it keeps what it said.
     """
     s = services()
-    act = Act(identity.user_id, address())
-    why = Why(act, data.reason or None, data.report_id, _check)
+    why = moderating(identity, data.reason or None, data.report_id)
     try:
         if not await _REMOVE[data.target_type](identity, data.target_id, why):
             raise _gone(data.target_type)
     finally:
         s.poke()
     return ok(message="It is gone.")
+
+
+def moderating(identity: Identity, reason: str | None = None, report_id: int | None = None) -> Why:
+    """Why a moderator takes away what is not his: only from people below him."""
+    return Why(Act(identity.user_id, address()), reason, report_id, _check)
 
 
 def _check(mine: str, theirs: str) -> None:

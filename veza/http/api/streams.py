@@ -18,9 +18,10 @@ from quart import Blueprint, Response
 from veza.actors.commands import Enroll, Remove, Seclude, Update, Wish
 from veza.actors.errors import CONFLICT, ROOM_NOT_FOUND, Refused
 from veza.actors.registry import Identity
+from veza.db import removals as removals_db
 from veza.db import stream_lists
 from veza.db import streams as streams_db
-from veza.db.audit import Act, record
+from veza.db.audit import Act
 from veza.db.errors import Conflict
 from veza.db.streams import Stream
 from veza.http.api.access import address, perhaps_signed_in, signed_in
@@ -29,6 +30,7 @@ from veza.http.api.chat import RoomShown, person, rooms, show_room
 from veza.http.api.envelope import ApiError, conflict, created, forbidden, not_found, ok, page_meta
 from veza.http.api.intake import takes, takes_query
 from veza.http.api.openapi import answers, fails
+from veza.http.api.removals import moderating
 from veza.http.api.services import services
 from veza.http.api.stream_forms import (
     Deletion,
@@ -170,9 +172,11 @@ async def change_stream(stream: str, identity: Identity, data: StreamChange) -> 
 @answers()
 @fails(403, 404, 409)
 async def delete_stream(stream: str, identity: Identity, query: Deletion) -> Response:
-    """End one's own stream and delete it with its room; its recordings stay, as tracks. Moderators may delete any."""
+    """End one's own stream and delete it with its room; its recordings stay, as tracks. Moderators may delete those of
+    people below them."""
     found = await _own(stream, identity, "delete", moderators=True)
     s = services()
+    await _others(found, identity)
     await _end(found.id)
     if not query.discard and s.recordings is not None and await s.recordings.finished(found.id):
         raise conflict(
@@ -210,13 +214,13 @@ async def change_key(stream: str, identity: Identity) -> Response:
 @answers(StreamShown)
 @fails(403, 404)
 async def end_stream(stream: str, identity: Identity) -> Response:
-    """End one's own stream, for good. Moderators may end any. Ending one that has ended changes nothing."""
+    """End one's own stream, for good. Moderators may end those of people below them.
+
+    Ending one that has ended changes nothing.
+    """
     found = await _own(stream, identity, "end", moderators=True)
     s = services()
-    if found.owner_id != identity.user_id and found.state != "ended":
-        act = Act(identity.user_id, address())
-        details = {"title": found.title, "owner_id": found.owner_id}
-        await s.db.write(record, act, "stream.end", "stream", found.id, details)
+    await _others(found, identity)
     await _end(found.id)
     now = await s.db.read(streams_db.by_id, found.id)
     if now is None:
@@ -320,6 +324,16 @@ def _key(stream: str) -> int | str | None:
         number = int(stream[:20])
         return number if 0 < number < 2**63 else None
     return stream if _SLUG.fullmatch(stream) else None
+
+
+async def _others(stream: Stream, identity: Identity) -> None:
+    """Who ends what is not his moderates: only people below him, who are told. Raises ApiError."""
+    if stream.owner_id != identity.user_id:
+        s = services()
+        try:
+            await s.db.write(removals_db.stream, stream.id, moderating(identity))
+        finally:
+            s.poke()
 
 
 async def _end(stream_id: int) -> None:

@@ -16,18 +16,19 @@ from quart import Blueprint, Response, request
 
 from veza.actors import track_rules
 from veza.actors.registry import Identity
+from veza.db import removals as removals_db
 from veza.db import track_lists, track_plays
 from veza.db import tracks as tracks_db
-from veza.db.audit import Act
 from veza.db.errors import DataRefused
 from veza.db.track_lists import GenreCount, TagCount
 from veza.db.track_plays import Day, Heard, Played, Totals
 from veza.db.tracks import Track
-from veza.http.api.access import address, perhaps_signed_in, rate_address, signed_in
+from veza.http.api.access import perhaps_signed_in, rate_address, signed_in
 from veza.http.api.addresses import site
 from veza.http.api.envelope import forbidden, not_found, ok, page_meta, rate_limited
 from veza.http.api.intake import takes, takes_query
 from veza.http.api.openapi import answers, fails
+from veza.http.api.removals import moderating
 from veza.http.api.services import services
 from veza.http.api.track_forms import (
     MyTracksQuery,
@@ -179,15 +180,17 @@ async def change_track(track_id: int, identity: Identity, data: TrackEdit) -> Re
 @answers()
 @fails(403, 404)
 async def delete_track(track_id: int, identity: Identity) -> Response:
-    """Delete one's own track with its files, for ever. Moderators may delete anybody's.
+    """Delete one's own track with its files, for ever. Moderators may delete those of people below them.
 
     Whoever is hearing it at this moment hears it to the end.
     """
     s = services()
     name = await s.db.write(tracks_db.delete, track_id, identity.user_id)
     if name is None and at_least(identity.role, "moderator"):
-        act = Act(identity.user_id, address())
-        name = await s.db.write(tracks_db.delete, track_id, None, act)
+        try:
+            name = await s.db.write(removals_db.track, track_id, moderating(identity))
+        finally:
+            s.poke()
     if name is None:
         await _visible(track_id, identity)
         raise forbidden("Only its owner deletes a track.")
