@@ -72,6 +72,9 @@ async def set_scene(air: Air) -> Scene:
         "guest": await house.room(friend, leaver),
     }
     s.rooms = {name: room.id for name, room in made.items()}
+    await air.stream(owner=leaver)  # one that was never on air, and one that is over
+    over = await air.stream(owner=leaver)
+    await s.sql("UPDATE streams SET state = 'ended', ended_at = now() WHERE id = $1", over.id)
     library = house.app.services.library
     for owner, name in ((leaver, "mine"), (friend, "theirs")):
         s.ids[name] = await s.value(
