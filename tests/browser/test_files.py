@@ -95,6 +95,20 @@ def test_pages_have_no_scripts_of_their_own_and_take_nothing_from_elsewhere() ->
     assert without == ["docs.html"]  # which is Swagger UI's
 
 
+def test_what_every_page_needs_is_asked_for_at_once() -> None:
+    """Module by module each would wait for the one that names it."""
+    needed: set[str] = set()
+    waiting = ["top.js"]
+    while waiting:
+        found = set(re.findall(r"""(?:from|import) "\./([^"]+)\"""", (FOLDER / waiting.pop()).read_text()))
+        waiting += found - needed
+        needed |= found
+    for page in PAGES:
+        if page.name != "docs.html":
+            loads = set(re.findall(r"""modulepreload" href="/app/([^"]+)\"""", page.read_text()))
+            assert loads == needed, page.name
+
+
 def test_texts_of_others_only_become_text() -> None:
     assert [module.name for module in MODULES if MARKUP.search(module.read_text())] == []
 

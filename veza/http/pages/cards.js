@@ -92,7 +92,8 @@ export function roomCard(room) {
 
 /** Somebody's picture; initials where he has none. */
 export function face(person, size = 64) {
-  const source = person.avatar
+  // Only pictures of ours: an address elsewhere would be stopped by the content policy.
+  const source = person.avatar?.startsWith("/api/v1/users/")
     ? `${person.avatar}&size=${size}`
     : `/api/v1/users/${person.id ?? person.user_id}/avatar?size=${size}`;
   return h("img", { class: "face", src: source, alt: "", loading: "lazy", width: 32, height: 32 });
