@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
-from veza.db import administration, audit, messages, reports, room_lists, rooms, users
+from veza.db import administration, audit, messages, reports, room_lists, room_words, rooms, sanctions, users
 from veza.db.administration import AccountFilter
 from veza.db.pool import Database
 
@@ -40,6 +41,9 @@ _FILL = f"""
     INSERT INTO reports (reporter_id, message_id, target_id, reason, status)
         SELECT 1 + n % 4000, id, id, 'rude', CASE WHEN n % 100 = 0 THEN 'open' ELSE 'resolved' END
         FROM (SELECT id, row_number() OVER () AS n FROM messages LIMIT 10000) AS m;
+    UPDATE reports SET accused_id = 1 + id % 3000;
+    INSERT INTO sanctions (user_id, kind, by_user_id) SELECT 1 + n % 3000, 'mute', 1 FROM generate_series(1, 10000) n;
+    INSERT INTO room_words (room_id, word) SELECT 1 + n % 100, 'word' || n FROM generate_series(1, 10000) n;
     INSERT INTO audit_log (actor_id, action, target_type, target_id)
         SELECT 1 + n % 50, 'user.ban', 'user', n % 5000 FROM generate_series(1, 20000) n;
     INSERT INTO room_sanctions (room_id, user_id, kind) SELECT 1, n, 'mute' FROM generate_series(1, 2000) n;
@@ -120,6 +124,11 @@ _CASES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("accounts behind a cursor", administration.accounts, (AccountFilter("abcd"), 100, 20, 0)),
     ("an account by address", administration.accounts, (AccountFilter("person7@example.org"), 0, 20, 0)),
     ("open reports", reports.listed, (reports.Wanted("open"), 1, None, 20)),
+    ("the oldest reports", partial(reports.listed, oldest_first=True), (reports.Wanted("open"), 1, 5000, 20)),
+    ("reports about a thing", reports.listed, (reports.Wanted(None, "message", 77), 1, None, 20)),
+    ("reports about somebody", reports.listed, (reports.Wanted(accused_id=77), 1, None, 20)),
+    ("what is known of somebody", sanctions.record, (77, 1)),
+    ("words not said in a room", room_words.of_room, (1,)),
     ("the audit log", audit.entries, (audit.Wanted(), 5000, 20)),
     ("what one admin did", audit.entries, (audit.Wanted(actor_id=7), None, 20)),
     ("what was done to somebody", audit.entries, (audit.Wanted(target_type="user", target_id=77), None, 20)),
