@@ -9,7 +9,7 @@ import trio
 
 from tests.accounts.conftest import Wall, refused, secure
 from tests.api.conftest import PASSWORD, Api, Person, Post, outbox
-from veza.db import admins, deletion, offer_closing, tracks
+from veza.db import admins, deletion, export, offer_closing, tracks
 from veza.db.errors import DataRefused
 from veza.db.pool import Database
 from veza.http.api.two_factor import factors
@@ -195,3 +195,48 @@ async def test_however_much_there_is_it_goes_in_small_pieces(
     left = "SELECT count(*) FROM follows WHERE followed_id = $1"
     assert await sql(db, left, star.id) == 0
     assert await sql(db, "SELECT count(*) FROM playlists WHERE owner_id = $1", star.id) == 0
+
+
+async def test_what_is_left_is_found_by_indexes(api: Api) -> None:
+    """Also in tables of millions: with scans of whole tables off, only what has no index at all still scans one."""
+    person = await api.person()
+
+    class Explained:
+        """A connection that tells how it would do it."""
+
+        def __init__(self, conn: Any) -> None:
+            self.conn = conn
+            self.plans: list[str] = []
+
+        async def fetch(self, statement: str, *args: Any) -> list[Any]:
+            rows = await self.conn.fetch(f"EXPLAIN {statement}", *args)
+            self.plans.append("\n".join(row[0] for row in rows))
+            return []
+
+        async def execute(self, statement: str, *args: Any) -> str:
+            await self.fetch(statement, *args)
+            return "DELETE 0"
+
+    async def look(conn: Any) -> list[str]:
+        await conn.execute("SET LOCAL enable_seqscan = off")
+        seen = Explained(conn)
+        for step in range(deletion.SWEEPS):
+            await deletion.sweep(seen, person.id, step)
+        for unit in (
+            deletion.streams,
+            deletion.spoke_in,
+            deletion.uploads,
+            deletion.listings,
+            deletion.take_tracks,
+        ):
+            await unit(seen, person.id)
+        await deletion.rooms(seen, person.id, 0)
+        for section in export.SECTIONS:
+            for after in (None, tuple(None for _ in section.key)):
+                await seen.fetch(section.query(after is None), person.id, 10, *(after or ()))
+        return seen.plans
+
+    plans = await api.services.db.write(look)
+    assert len(plans) > 70
+    for plan in plans:
+        assert "Seq Scan" not in plan, plan
