@@ -407,6 +407,20 @@ async def test_who_is_barred_while_his_file_comes_has_no_track(studio: Studio, t
     assert studio.nothing_left()
 
 
+async def test_who_is_muted_while_his_file_comes_has_no_track(studio: Studio, trusting: None) -> None:
+    half = Half(studio)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(half.run)
+        await half.under_way()
+        await studio.house.sql(
+            "UPDATE users SET muted_until = now() + interval '1 h' WHERE id = $1", studio.me.id
+        )
+        studio.house.app.services.registry.changed_user(studio.me.id)
+        half.go_on.set()
+    assert half.reply is not None and (half.reply.status, half.reply.code) == (403, "MUTED")
+    assert studio.nothing_left()
+
+
 async def test_one_person_has_so_many_tracks(open_studio: Open, trusting: None) -> None:
     async with open_studio(tracks_owned_max=1) as studio:
         first = await studio.track()

@@ -15,6 +15,7 @@ from uuid import UUID
 from msgspec import structs
 
 from veza.actors.registry import Identity
+from veza.actors.rules import refuse_silenced
 from veza.actors.track_intake import TooManyTracks, take_in
 from veza.actors.upload_desk import TooMany
 from veza.db import tracks
@@ -81,6 +82,7 @@ async def make_track(
     Raises:
         ApiError: 415, it is no audio or video; 409, its owner has too many tracks.
         AuthFailed: its owner was barred in the meantime.
+        Refused: its owner was muted in the meantime.
     """
     if not size:
         raise not_media("The file is empty.")
@@ -88,8 +90,9 @@ async def make_track(
         checked = await s.desk.check(path)
     except NotMedia as error:
         raise not_media(error.reason) from None
-    # The token may have run out while the file came; whoever was banned meanwhile is another matter.
-    await s.registry.confirm(structs.replace(identity, expires_at=float("inf")))
+    # The token may have run out while the file came; whoever was banned or muted meanwhile is another matter.
+    confirmed = await s.registry.confirm(structs.replace(identity, expires_at=float("inf")))
+    refuse_silenced(confirmed.muted_until)
     try:
         return await take_in(
             s.db,
