@@ -5,7 +5,7 @@ import { session, whole } from "./api.js";
 import { listingCard } from "./cards.js";
 import { categories } from "./categories.js";
 import { $, count, h, say, sentence } from "./dom.js";
-import { cents } from "./money.js";
+import { CURRENCIES, cents } from "./money.js";
 
 const PAGE = 24;
 const SORTS = {
@@ -15,7 +15,7 @@ const SORTS = {
   price_desc: "dearest first",
   popular: "most wanted",
 };
-const FIELDS = ["search", "category", "state", "min", "max", "sort", "whose"];
+const FIELDS = ["search", "category", "state", "min", "max", "currency", "sort", "whose"];
 const form = $("#filters");
 let asked = 0;
 
@@ -42,8 +42,9 @@ function wanted(page) {
   const value = (name) => form.elements[name].value.trim();
   if (value("whose") === "favorites") return "/users/me/favorites?limit=100";
   const query = new URLSearchParams({ sort: value("sort") || "newest", page, limit: PAGE });
-  for (const name of ["search", "category", "state"]) if (value(name)) query.set(name, value(name));
-  for (const name of ["min", "max"]) if (value(name)) query.set(`${name}_price`, cents(value(name)));
+  for (const name of ["search", "category", "state", "currency"]) if (value(name)) query.set(name, value(name));
+  for (const name of ["min", "max"])
+    if (value(name)) query.set(`${name}_price`, cents(value(name), value("currency") || "EUR"));
   if (value("whose") === "mine" && session()) {
     query.set("user_id", session().user.id);
     query.set("status", "all");
@@ -102,6 +103,7 @@ for (const link of [$("#before"), $("#after")]) {
 window.addEventListener("popstate", () => show(read()));
 window.addEventListener("veza:session", () => show(read()));
 
+form.elements.currency.append(...CURRENCIES.map((each) => h("option", {}, each)));
 form.elements.sort.append(...Object.entries(SORTS).map(([value, text]) => h("option", { value }, text)));
 categories()
   .then((options) => form.elements.category.append(...options))

@@ -1,5 +1,8 @@
 // Money as people write and read it. On the wire it is a whole number of the currency's smallest unit.
 
+/** Those that forms offer; the server knows all of ISO 4217. */
+export const CURRENCIES = ["EUR", "GBP", "CHF", "USD", "CAD", "AUD", "JPY", "SEK", "NOK", "DKK", "PLN", "CZK"];
+
 const DIGITS = new Map();
 
 function digits(currency) {

@@ -4,8 +4,8 @@
 import { ask } from "./account.js";
 import { call, session, upload } from "./api.js";
 import { categories } from "./categories.js";
-import { $, onSubmit, sentence } from "./dom.js";
-import { amount, cents } from "./money.js";
+import { $, h, onSubmit, sentence } from "./dom.js";
+import { CURRENCIES, amount, cents } from "./money.js";
 import { Previews } from "./previews.js";
 
 const form = $("#form");
@@ -54,8 +54,10 @@ async function begin() {
   ready = true;
   try {
     form.elements.category.append(...(await categories()));
+    const listing = id && (await call("GET", `/listings/${id}`));
+    const known = new Set([...CURRENCIES, listing?.currency || "EUR"]);
+    form.elements.currency.append(...[...known].map((each) => h("option", {}, each)));
     if (!id) return;
-    const listing = await call("GET", `/listings/${id}`);
     for (const name of WORDS) form.elements[name].value = listing[name] ?? "";
     form.elements.price.value = amount(listing.price_cents, listing.currency);
     listing.images.forEach((image) => previews.stored(image));
