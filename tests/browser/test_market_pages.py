@@ -311,3 +311,38 @@ async def test_people_talk_in_rooms_and_write_letters(build: Build, browser: Bro
                     f" === '{one.name}: Everybody here?'"
                 )
                 assert (left.complaints, right.complaints) == ([], [])
+
+
+async def test_who_is_not_logged_in_or_asks_for_what_is_not_there_is_told_so(
+    build: Build, browser: Browser
+) -> None:
+    async with build(**OURS) as house:
+        base = f"http://127.0.0.1:{house.port}"
+        invited = "[...document.querySelectorAll('main button, dialog[open]')].some(e => /Log in/.test(e.textContent))"
+        async with browser.page(f"{base}/market") as page:
+            with trio.fail_after(60):
+                await page.until("document.querySelector('#state').textContent")
+                assert await page.run("document.querySelector('.bell').getClientRects().length") == 0
+                for path in ("/offers", "/notifications", "/moderation", "/rooms", "/people/1", "/settings"):
+                    await page.open(base + path)
+                    await page.until(invited)
+                assert page.complaints == []
+                # The browser itself puts refusals on its console.
+                for path, words in (
+                    ("/market/999999999", "This listing does not exist"),
+                    ("/tracks/999999999", "This track does not exist"),
+                ):
+                    await page.open(base + path)
+                    await page.until(f"document.querySelector('#missing').textContent.includes('{words}')")
+        nobody = await house.person()
+        async with looking(browser, house, nobody, "/moderation") as page:
+            with trio.fail_after(60):
+                await page.until("document.querySelector('#state.bad')?.textContent")
+                assert (
+                    await page.run(
+                        "document.querySelectorAll('nav a[href=\"/moderation\"]:not([hidden])').length"
+                    )
+                    == 0
+                )
+                await page.open(f"{base}/people/999999999")
+                await page.until("document.querySelector('#missing').textContent.includes('does not exist')")
