@@ -21,14 +21,16 @@ pytestmark = pytest.mark.xdist_group("large tables")  # filled once, not once a 
 _FILL = """
     INSERT INTO users (username, email, password_hash, is_active)
         SELECT 'person' || n, 'person' || n || '@example.org', 'none', n % 100 > 0 FROM generate_series(1, 10000) n;
+    ALTER TABLE listings DISABLE TRIGGER USER;
     INSERT INTO listings (owner_id, title, category_id, state, price_cents, currency, status, favorite_count)
         SELECT CASE WHEN n <= 300 THEN 1 ELSE 1 + n % 10000 END,
-            (ARRAY['Jazz bass', 'Tube amp', 'Old drum', 'Loud horn'])[1 + n % 4] || ' ' || md5(n::text),
+            CASE n % 40 WHEN 1 THEN 'Jazz bass' WHEN 2 THEN 'Tube amp' ELSE 'Horn' END || ' ' || left(md5(n::text), 6),
             (SELECT min(id) FROM categories) + n % 16,
             (ARRAY['new', 'like_new', 'good', 'fair', 'poor'])[1 + n % 5],
             n * 7919 % 200000, CASE WHEN n % 10 = 0 THEN 'USD' ELSE 'EUR' END,
             CASE WHEN n % 10 < 7 THEN 'open' WHEN n % 10 < 9 THEN 'sold' ELSE 'closed' END, n * 31 % 97
         FROM generate_series(1, 20000) n;
+    ALTER TABLE listings ENABLE TRIGGER USER;
     INSERT INTO listing_images (listing_id, n, position, hash, width, height)
         SELECT id, n, n, left(md5(id::text), 20), 1, 1 FROM listings, generate_series(1, 2) n;
     ALTER TABLE listing_favorites DISABLE TRIGGER USER;
@@ -84,7 +86,7 @@ _CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "by price": _page(Wanted(min_price=1000, max_price=2000)),
     "by price and state": _page(Wanted(min_price=1000, currency="EUR", state="new"), "price_asc"),
     "by a word": _page(Wanted(search="jazz bass")),
-    "by a rare word": _page(Wanted(search="a1b2c3"), "price_desc"),
+    "by a rare word": _page(Wanted(search="c4ca42"), "price_desc"),
     "by two letters": _page(Wanted(search="tu")),
     "one listing": (listings.one, (5, 1)),
     "marked": (listing_lists.marked, (1, None, 20)),
@@ -131,5 +133,7 @@ async def test_pages_count_to_a_bound_and_leave_nothing_out(db: Database) -> Non
     prices = [each.price_cents or 0 for each in dear.listings]
     assert prices == sorted(prices, reverse=True) and {each.category for each in dear.listings} == {"amps"}
     assert all(each.owner.id % 100 for each in dear.listings)
+    found = await db.read(listing_lists.listed, None, Wanted(search="jazz basses"), "newest", 20, 490)
+    assert found.total == 500 and len(found.listings) == 10
     counts = {each.slug: each.count for each in await db.read(categories.listed)}
     assert counts["amps"] == dear.total < 20_000

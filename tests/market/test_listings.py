@@ -103,6 +103,7 @@ async def test_lists_show_what_is_asked_for(market: Market) -> None:
         ]
     ):
         fields = {"price_cents": price, "currency": currency, "exchange_for": "anything"}
+        fields["description"] = "It crackled only once." if title.startswith("Blue") else ""
         made = await market.listing(ann, title=title, category=category, state=state, **fields)
         ids.append(made["id"])
         assert number < 3 or made["id"] == ids[-1]
@@ -123,7 +124,12 @@ async def test_lists_show_what_is_asked_for(market: Market) -> None:
     assert await found("sort=price_desc") == [red, pedal, blue, green]
     assert (await found("sort=popular"))[:2] == [green, blue]
     assert await found("search=ROCKET%20red") == [red]
-    assert await found("search=0%25%20rocket_") == [pedal]
+    assert await found("search=100%25%20rocket_") == [pedal]
+    assert await found("search=roc%20bl") == [blue]  # beginnings, in titles
+    assert await found("search=rockets") == [pedal, green, blue, red]
+    assert await found("search=r%C3%B6cket%20-green%20-pedal&sort=price_asc") == [blue, red]
+    assert await found("search=%25") == [] and await found("search=%22%27%5C%20%26%21%3A%2A") == []
+    assert await found("search=crackles") == [blue]  # in its description
     assert await found("search=re") == [red]
     assert await found("category=amps") == [blue] and await found("category=cats") == []
     assert await found("state=poor") == [green]

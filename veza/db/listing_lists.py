@@ -1,4 +1,4 @@
-"""Listings as lists show them: found by words of their title, category, state, price or owner, and those one marked.
+"""Listings as lists show them: found by words, category, state, price or owner, and those one marked.
 
 A numbered page skips ids alone, never whole rows, and no further than lists are counted (`COUNTED`). What somebody
 disabled, deleted or banned has put here is in no list.
@@ -10,9 +10,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from veza.db import search_words
 from veza.db.categories import OUT, SHOWN
 from veza.db.keys import Stamp
 from veza.db.listings import COLUMNS, TABLES, Listing, State, made
+from veza.db.search_words import Reading
 from veza.db.users import COUNTED
 
 Sort = Literal["newest", "oldest", "price_asc", "price_desc", "popular"]
@@ -25,7 +27,6 @@ _ORDER: Final[dict[Sort, str]] = {
     "price_desc": "l.price_cents DESC NULLS LAST, l.id DESC",
     "popular": "l.favorite_count DESC, l.id DESC",
 }
-_WORDS: Final = 8  # of a search that count
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -67,19 +68,24 @@ async def listed(
         category_id = await conn.fetchval("SELECT id FROM categories WHERE slug = $1", wanted.category)
         if category_id is None:
             return ListingPage([], 0)
-    where, args = _conditions(wanted, category_id)
+    reading = await search_words.read(conn, wanted.search) if wanted.search else None
+    where, args = _conditions(wanted, category_id, reading)
     order = _ORDER[sort]
-    total = await conn.fetchval(
-        f"SELECT count(*) FROM (SELECT FROM listings l WHERE {where} ORDER BY l.id DESC LIMIT {COUNTED}) AS matches",
-        *args,
-    )
     at = len(args) + 1
-    ids = await conn.fetch(
-        f"SELECT l.id FROM listings l WHERE {where} ORDER BY {order} LIMIT ${at} OFFSET ${at + 1}",
-        *args,
-        limit,
-        offset,
-    )
+    if reading is None:
+        total = await conn.fetchval(
+            f"SELECT count(*) FROM (SELECT FROM listings l WHERE {where} ORDER BY l.id DESC LIMIT {COUNTED}) AS m",
+            *args,
+        )
+        page = f"SELECT l.id FROM listings l WHERE {where}"
+    else:
+        # What has the words is found first: walking along an order until enough have them may take the whole table.
+        total = await conn.fetchval(f"SELECT least(count(*), {COUNTED}) FROM listings l WHERE {where}", *args)
+        page = f"""WITH matches AS MATERIALIZED (
+                SELECT l.id, l.price_cents, l.favorite_count FROM listings l WHERE {where}
+            )
+            SELECT l.id FROM matches l"""
+    ids = await conn.fetch(f"{page} ORDER BY {order} LIMIT ${at} OFFSET ${at + 1}", *args, limit, offset)
     rows = await conn.fetch(
         f"SELECT {COLUMNS} FROM {TABLES} WHERE l.id = ANY($2::bigint[])", reader_id, [row[0] for row in ids]
     )
@@ -104,7 +110,7 @@ async def marked(conn: Any, user_id: int, after: Stamp | None, limit: int) -> Ma
     return Marked(listings, last)
 
 
-def _conditions(wanted: Wanted, category_id: int | None) -> tuple[str, list[Any]]:
+def _conditions(wanted: Wanted, category_id: int | None, reading: Reading | None) -> tuple[str, list[Any]]:
     """The condition, and its arguments."""
     where = [SHOWN]
     args: list[Any] = []
@@ -129,16 +135,9 @@ def _conditions(wanted: Wanted, category_id: int | None) -> tuple[str, list[Any]
         add("l.price_cents >= {}", wanted.min_price)
     if wanted.max_price is not None:
         add("l.price_cents <= {}", wanted.max_price)
-    words = (wanted.search or "").lower().split()[:_WORDS]
-    if any(len(word) >= 3 for word in words):
-        for word in words:
-            add("lower(l.title) LIKE {}", f"%{_escaped(word)}%")
-    elif words:
-        # Trigrams need three characters; with fewer, the beginning of the title.
-        add("lower(l.title) LIKE {}", f"{_escaped(' '.join(words))}%")
+    if reading is not None:
+        # Words anywhere, or beginnings of words of the title; none that can be looked for match nothing.
+        add("(l.words @@ {}::tsquery", reading.named)
+        add("l.names @@ {}::tsquery)", reading.begun)
+        where[-2:] = [" OR ".join(where[-2:])]
     return " AND ".join(where), args
-
-
-def _escaped(text: str) -> str:
-    """A text as LIKE takes it to the letter."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

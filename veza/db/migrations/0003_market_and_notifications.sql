@@ -146,7 +146,6 @@ CREATE INDEX listings_cheapest ON listings (status, price_cents, id);
 CREATE INDEX listings_dearest ON listings (status, price_cents DESC NULLS LAST, id DESC);
 CREATE INDEX listings_favourite ON listings (status, favorite_count DESC, id DESC);
 CREATE INDEX listings_category ON listings (category_id, status, id DESC) INCLUDE (owner_id);
-CREATE INDEX listings_title_trgm ON listings USING gin (lower(title) gin_trgm_ops);
 -- Whose listings nobody sees, perhaps.
 CREATE INDEX users_out ON users (id) WHERE NOT is_active OR deleted_at IS NOT NULL OR banned_until IS NOT NULL;
 

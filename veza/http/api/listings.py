@@ -41,7 +41,7 @@ class Marking(Struct, frozen=True):
 @takes_query(ListingsQuery)
 @answers(Listings, listing=True)
 async def list_listings(identity: Identity | None, query: ListingsQuery) -> Response:
-    """What is there, the newest first unless told otherwise; `search` looks for words in titles."""
+    """What is there, the newest first unless told otherwise; `search` looks for words."""
     wanted = Wanted(
         None if query.status == "all" else query.status,
         query.search,
