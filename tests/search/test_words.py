@@ -260,3 +260,11 @@ async def test_words_of_names_are_noted_once_and_mend_later_searches(library: Li
     words = await library.sql("SELECT array_agg(word ORDER BY word) FROM vocabulary WHERE word LIKE 'bomb%'")
     assert words == ["bombarde"]
     assert await library.sql("SELECT count(*) FROM vocabulary WHERE word IN ('1234', 'ab')") == 0
+
+
+async def test_lists_of_people_know_names_without_accents(library: Library) -> None:
+    person = await library.named("sorenk", first_name="Søren", last_name="Gaël-Éon")
+    for text in ("soren", "Søren", "øren", "gael", "eon gae", "renk"):
+        answer = await library.api.get(f"/users?{urlencode({'search': text})}", token=person.token)
+        assert [each["id"] for each in answer.data["users"]] == [person.id], text
+        assert answer.json["meta"]["total"] == 1

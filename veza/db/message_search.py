@@ -95,7 +95,7 @@ async def _walk(
 ) -> tuple[list[int], int | None]:
     """Ids from `top` down, and up to where was looked: None for down to the first."""
     most = _CHECKED if "<" in query else _LOOKED_AT
-    stretch = top >> _STRETCH
+    stretch = _stretch_of(top)
     ids: list[int] = []
     looked_at, seen, step = 0, 0, 1
     scans = max(1, _SCANS // len(rooms.own)) if rooms.few else _STRETCHES
@@ -108,11 +108,12 @@ async def _walk(
         looked_at, seen, stretch = looked_at + count, seen + step, stretch - step
         if stretch < 0:
             return ids, None
-        top = ((stretch + 1) << _STRETCH) - 1
+        top = _last_of(stretch)
         if len(ids) >= wanted or looked_at >= most:
             return ids, top + 1
         left, dense = stretch + 1, looked_at / seen
-        if looked_at + dense * left <= most:
+        soon = (wanted - len(ids)) * seen <= 8 * len(ids)  # some stretches more, and the page is full
+        if looked_at + dense * left <= most and not soon:
             # The rest seems little enough to be looked at in one go. But what was said long ago may be another thing
             # than what was said lately: so here and there it is tried.
             probes = sorted({stretch * part // 4 for part in (0, 1, 2, 3)})[:scans]
@@ -123,6 +124,14 @@ async def _walk(
         step = max(1, min(2 * step, int((most - looked_at) / max(dense, 1))))
     ids += (await _look(conn, where, rooms, query, top, None, wanted - len(ids)))[1]
     return ids, None
+
+
+def _stretch_of(id: int) -> int:
+    return id >> _STRETCH
+
+
+def _last_of(stretch: int) -> int:
+    return ((stretch + 1) << _STRETCH) - 1
 
 
 async def _look(

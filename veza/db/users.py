@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from veza.db import search_words
+
 USERNAME_TAKEN: Final = "users_username_key"
 EMAIL_TAKEN: Final = "users_email_key"
 
@@ -225,12 +227,16 @@ async def mark_verified(conn: Any, user_id: int, email: str) -> bool:
 
 
 async def search(conn: Any, text: str | None, without: int | None, limit: int, offset: int) -> Found:
-    """Active people, by name; those whose username begins with `text` come first.
+    """People who are here, by name; those whose username begins with `text` come first.
 
-    One or two characters match beginnings of usernames only, because trigrams need three. The caller bounds
-    `limit + offset` by COUNTED, so that no request walks a big table.
+    Parts of names match as they are spelt, beginnings of their words without accents. One or two characters match
+    beginnings of usernames only, because trigrams need three. The caller bounds `limit + offset` by COUNTED, so that
+    no request walks a big table.
     """
-    where, order = "u.is_active AND u.id IS DISTINCT FROM $1", "lower(u.username)"
+    where = (
+        """u.is_active AND (u.banned_until IS NULL OR u.banned_until <= now()) AND u.id IS DISTINCT FROM $1"""
+    )
+    order = "lower(u.username)"
     args: list[Any] = [without]
     ordering: list[Any] = []
     if text:
@@ -239,9 +245,10 @@ async def search(conn: Any, text: str | None, without: int | None, limit: int, o
             where += " AND lower(u.username) LIKE $2"
             args.append(f"{pattern}%")
         else:
-            where += f" AND {_NAME} LIKE $2"
-            args.append(f"%{pattern}%")
-            order = "lower(u.username) LIKE $5 DESC, lower(u.username)"
+            begun = (await search_words.read(conn, text)).begun
+            where += f" AND ({_NAME} LIKE $2 OR u.names @@ $3::tsquery)"
+            args += [f"%{pattern}%", begun or ""]
+            order = "lower(u.username) LIKE $6 DESC, lower(u.username)"
             ordering.append(f"{pattern}%")
     total = await conn.fetchval(
         f"SELECT count(*) FROM (SELECT FROM users u WHERE {where} LIMIT {COUNTED}) AS matches", *args
