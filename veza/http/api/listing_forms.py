@@ -19,6 +19,7 @@ from veza.http.api.models import Paging, SearchText
 from veza.http.api.pages import KeyPaging
 
 MOST_CENTS: Final = 10_000_000_000
+_WEEK: Final = 168  # hours
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _LINE: Final = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
 _CURRENCY_SAYS: Final = "Must be a currency of ISO 4217, such as EUR."
@@ -68,20 +69,20 @@ def _plain(form: Any, *names: str) -> Iterator[tuple[str, str]]:
             yield name, "Must not hold control characters."
 
 
-def _real(currency: str | UnsetType) -> Iterator[tuple[str, str]]:
+def _real(currency: str | UnsetType | None) -> Iterator[tuple[str, str]]:
     if isinstance(currency, str) and currency not in DIGITS:
         yield "currency", _CURRENCY_SAYS
 
 
 class ListingForm(Struct, frozen=True):
-    """A price, a wish for an exchange, or both. `category`: a slug, or an id."""
+    """A price, a wish for an exchange, or both. `category`: a slug, or an id. Without a `currency`: EUR."""
 
     title: Title
     category: Category
     state: Condition
-    description: Description = ""
+    description: Description | None = None
     price_cents: Price | None = None
-    currency: Currency = "EUR"
+    currency: Currency | None = None
     exchange_for: Wish | None = None
     location: Location | None = None
 
@@ -94,23 +95,24 @@ class ListingForm(Struct, frozen=True):
     def listing(self) -> NewListing:
         return NewListing(
             self.title,
-            self.description,
+            self.description or "",
             self.category,
             self.state,
             self.price_cents,
-            self.currency,
+            self.currency or "EUR",
             self.exchange_for or None,
             self.location or None,
         )
 
 
 class ListingEdit(Struct, frozen=True):
-    """What is left out stays; null takes a price, a wish or a place away. `status`: closed, or open again."""
+    """What is left out stays; null takes a price, a wish, a place or the description away. `status`: closed, or open
+    again."""
 
     title: Title | UnsetType = UNSET
     category: Category | UnsetType = UNSET
     state: Condition | UnsetType = UNSET
-    description: Description | UnsetType = UNSET
+    description: Description | UnsetType | None = UNSET
     price_cents: Price | UnsetType | None = UNSET
     currency: Currency | UnsetType = UNSET
     exchange_for: Wish | UnsetType | None = UNSET
@@ -129,11 +131,13 @@ class ListingEdit(Struct, frozen=True):
             value = getattr(self, name)
             if value is not UNSET:
                 given[name] = (value or None) if name in ("exchange_for", "location") else value
+        if "description" in given:
+            given["description"] = given["description"] or ""
         return ListingChange(frozenset(given), **given)
 
 
 class OfferForm(Struct, frozen=True):
-    """Money, one of one's own open listings in exchange, or both."""
+    """Money, one of one's own open listings in exchange, or both; for 7 days unless it says otherwise."""
 
     amount_cents: Amount | None = None
     proposed_listing_id: Id | None = None
@@ -141,7 +145,7 @@ class OfferForm(Struct, frozen=True):
         None
     )
     message: Message | None = None
-    expires_in_hours: Hours = 168
+    expires_in_hours: Hours | None = None
 
     def check(self) -> Iterator[tuple[str, str]]:
         yield from _plain(self, "message")
@@ -149,7 +153,7 @@ class OfferForm(Struct, frozen=True):
 
     def offer(self) -> NewOffer:
         proposed = self.proposed_listing_id or self.proposed_product_id
-        return NewOffer(self.amount_cents, proposed, self.message or None, self.expires_in_hours)
+        return NewOffer(self.amount_cents, proposed, self.message or None, self.expires_in_hours or _WEEK)
 
 
 class CounterForm(Struct, frozen=True):
