@@ -122,16 +122,26 @@ class Pictures:
         return self._of(id) / f"{size}-{hash}.webp"
 
     def store(self, id: int, picture: Picture) -> None:
-        """Write all renditions, each whole or not at all. Blocks. Raises OSError."""
-        self._of(id).mkdir(mode=0o700, parents=True, exist_ok=True)
+        """Write all renditions, each whole or not at all, and durably: a row that names them may follow. Blocks.
+
+        Raises:
+            OSError: the disk is full, or will not be written.
+        """
+        directory = self._of(id)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for size, image in picture.images.items():
             path = self.path(id, picture.hash, size)
             temporary = path.with_name(f"{secrets.token_hex(8)}.part")
             try:
-                temporary.write_bytes(image)
+                with temporary.open("xb") as file:
+                    file.write(image)
+                    file.flush()
+                    os.fsync(file.fileno())
                 os.replace(temporary, path)
             finally:
                 temporary.unlink(missing_ok=True)
+        for each in (directory, self._directory):
+            _sync(each)
 
     def keep_only(self, id: int, hashes: Collection[str] | None) -> None:
         """Remove every other picture of this thing; without any to keep, all. Blocks; what cannot be removed stays."""
@@ -157,6 +167,15 @@ class Pictures:
 
     def _of(self, id: int) -> Path:
         return self._directory / str(int(id))
+
+
+def _sync(directory: Path) -> None:
+    """Make the names in it durable."""
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _read(code: int, output: bytes) -> Picture:
