@@ -17,7 +17,8 @@ _ROUND: Final = (1.0, 0.35, 0.1)
 
 
 class Piece(msgspec.Struct, frozen=True):
-    """A piece and what is said of it. `play(bars)` writes that many bars of it down; `echo` is FFmpeg's `aecho`."""
+    """A piece and what is said of it. `play(bars)` writes that many bars of it down; `echo` is FFmpeg's `aecho`,
+    `loud` how far its loudest moment goes beyond full scale, where a limiter takes what is too much."""
 
     name: str  # of its file
     kind: str  # its file's: mp3, flac or ogg
@@ -30,6 +31,7 @@ class Piece(msgspec.Struct, frozen=True):
     bars: int
     play: Callable[[int], Sheet]
     echo: str = "0.8:0.8:37|61|89:0.22|0.16|0.1"
+    loud: float = 2.4
 
 
 def morning(bars: int) -> Sheet:
@@ -177,7 +179,7 @@ PIECES: Final = (
     Piece(
         "basalte", "ogg", "ines_k", "Basalte", "Inès K.", "Ambient", ("ambient", "drone", "modular"),
         "For the long drive to the coast. Best with headphones and no plans.", 4, basalt,
-        "0.8:0.85:230|390|610:0.4|0.3|0.2",
+        "0.8:0.85:230|390|610:0.4|0.3|0.2", 1.1,
     ),
     Piece(
         "four-floors", "mp3", "nadia_v", "Four Floors", "Nadia V", "House", ("house", "club", "124bpm"),

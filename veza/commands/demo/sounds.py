@@ -20,11 +20,11 @@ from veza.commands.demo.instruments import RATE, Sheet
 from veza.commands.demo.pieces import PIECES, Piece
 
 _HEARD: Final = 44_100
-_LOUD: Final = 2.4  # beyond full scale: the limiter takes what is too much
-_CODECS: Final = {  # the codec, its bit rate, and how to be quick about it
-    "mp3": ("libmp3lame", 128_000, {"compression_level": "9"}),
+# The codec, its bit rate, and how to be quick about it. From these bit rates a server makes one rendition, not two.
+_CODECS: Final = {
+    "mp3": ("libmp3lame", 112_000, {"compression_level": "9"}),
     "flac": ("flac", None, {"compression_level": "2"}),
-    "ogg": ("libopus", 96_000, {"compression_level": "3"}),
+    "ogg": ("libopus", 64_000, {"compression_level": "3"}),
 }
 
 
@@ -39,11 +39,11 @@ def main() -> int:
 def play(piece: Piece, directory: Path, bars: int) -> Path:
     """Write a piece, or as many bars of it, to a file."""
     file = directory / f"{piece.name}.{piece.kind}"
-    _write(file, piece.kind, _in_a_room(piece.play(bars), piece.echo))
+    _write(file, piece.kind, _in_a_room(piece.play(bars), piece))
     return file
 
 
-def _in_a_room(sheet: Sheet, echo: str) -> Iterator[Any]:
+def _in_a_room(sheet: Sheet, piece: Piece) -> Iterator[Any]:
     """One channel of dry samples becomes two in a room, and fades at its end. Yields frames."""
     samples, peak = sheet.samples()
     seconds = len(samples) / 4 / RATE
@@ -52,8 +52,8 @@ def _in_a_room(sheet: Sheet, echo: str) -> Iterator[Any]:
         graph.add_abuffer(
             sample_rate=RATE, format="flt", layout="mono", time_base=Fraction(1, RATE), name="dry"
         ),
-        graph.add("volume", f"{_LOUD / (peak or 1.0):.4f}"),
-        graph.add("aecho", echo),
+        graph.add("volume", f"{piece.loud / (peak or 1.0):.4f}"),
+        graph.add("aecho", piece.echo),
         graph.add("aformat", f"sample_fmts=flt:channel_layouts=stereo:sample_rates={_HEARD}"),
         graph.add("stereowiden", "delay=14:feedback=0.1:crossfeed=0.2:drymix=0.9"),
         graph.add("afade", f"t=out:st={max(0.0, seconds - 1.2):.2f}:d=1.2"),
