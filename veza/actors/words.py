@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import functools
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 import regex
@@ -40,10 +40,6 @@ class Place(msgspec.Struct, frozen=True):
 
     position: int
     length: int
-
-
-_Tree = dict[str, Any]  # by character; _END: a word ends here
-_END = ""
 
 
 class NotAWord(ValueError):
@@ -108,30 +104,28 @@ def fold(text: str) -> str:
 class Words:
     """Looks for any of these words, folded ones, in texts."""
 
-    __slots__ = ("_tree", "count")
+    __slots__ = ("_chains", "_firsts", "_sorted")
 
     def __init__(self, words: Iterable[str] = ()) -> None:
-        chosen = set(words)
-        self.count = len(chosen)
-        self._tree: _Tree = {}
-        for word in chosen:
-            node = self._tree
-            for character in word:
-                node = node.setdefault(character, {})
-            node[_END] = {}
+        self._sorted = sorted(set(words))
+        self._firsts = frozenset(word[0] for word in self._sorted)
+        # Of each word those it begins with, the shortest first, and itself.
+        self._chains: list[list[str]] = []
+        for at, word in enumerate(self._sorted):
+            chain = self._chains[at - 1] if at else []
+            self._chains.append([*(shorter for shorter in chain if word.startswith(shorter)), word])
 
     def __bool__(self) -> bool:
-        return self.count > 0
+        return bool(self._sorted)
 
     def find(self, text: str) -> Place | None:
         """The first of the words in the text; None where it holds none."""
-        if not self.count:
+        if not self._sorted:
             return None
         folded, origins = _fold(text)
-        tree = self._tree
         for piece in _PIECE.finditer(folded):
             start = piece.start()
-            if folded[start] in tree and (end := self._word_at(folded, start)):
+            if folded[start] in self._firsts and (end := self._word_at(folded, start)):
                 if origins is None:
                     return Place(start, end - start)
                 first, last = origins[start], origins[end - 1]
@@ -140,14 +134,13 @@ class Words:
 
     def _word_at(self, folded: str, start: int) -> int:
         """Where the shortest word ends that begins here; 0 where none does."""
-        node = self._tree
-        for at in range(start, len(folded)):
-            following = node.get(folded[at])
-            if following is None:
-                return 0
-            node = following
-            if _END in node and _ends(folded, at + 1):
-                return at + 1
+        # Whatever the text begins with here, the last word that does not come behind the text begins with it too.
+        at = bisect_right(self._sorted, folded[start : start + LONGEST]) - 1
+        for word in self._chains[at] if at >= 0 else ():
+            if not folded.startswith(word, start):
+                break
+            if _ends(folded, start + len(word)):
+                return start + len(word)
         return 0
 
 
