@@ -16,7 +16,7 @@ import msgspec
 from veza.db.notifications import JOINED, MAILED, VIEW, Notification, made
 
 EVENTS: Final = 500  # a pass
-PEOPLE: Final = 1_000  # a page of followers or members
+PEOPLE: Final = 250  # a page of followers or members: no more, for whoever talks meanwhile waits behind it
 
 # Who is really told: not of his own acts, nor by anybody he blocked or muted, or who blocked him; a member, of a
 # message; and somebody who wants it at all. Of letters one is enough while it is unread. What the house decided about

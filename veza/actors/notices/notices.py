@@ -23,7 +23,10 @@ from veza.db.notifications import Standing
 from veza.db.pool import Database
 from veza.db.together import Together
 
-AT_ONCE: Final = 16  # people told before everybody else gets a turn: a thousand must not keep a room waiting
+# So many people are told at once, then everybody else gets a turn, and a pause: a message on its way through a room
+# waits behind each of them at most once.
+AT_ONCE: Final = 8
+_PAUSE: Final = 0.001  # seconds
 
 
 class Notices:
@@ -116,11 +119,14 @@ class Notices:
 
     async def tell(self, notes: list[Note]) -> None:
         """These were stored: who is online hears of them."""
-        for i, note in enumerate(notes, 1):
-            if (desk := self._desks.get(note.user_id)) is not None:
-                self._tell(desk, note)
-            if i % AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+        told = 0
+        for note in notes:
+            if (desk := self._desks.get(note.user_id)) is None:
+                continue
+            self._tell(desk, note)
+            told += 1
+            if told % AT_ONCE == 0:
+                await trio.sleep(_PAUSE)
 
     def _tell(self, desk: Desk, note: Note) -> None:
         if not desk.connections:
