@@ -27,7 +27,7 @@ def get(url: str) -> tuple[int, dict[str, object]]:
 async def test_help_names_every_command(veza: Veza) -> None:
     done = await veza("--help")
     assert done.code == 0
-    for command in ("serve", "migrate", "admin", "chat", "doctor", "import-legacy"):
+    for command in ("serve", "demo", "migrate", "admin", "chat", "doctor", "import-legacy"):
         assert command in done.out
 
 

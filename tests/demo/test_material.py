@@ -113,12 +113,15 @@ def test_the_child_says_what_is_ready(tmp_path: Path) -> None:
 
 def test_what_was_left_half_done_begins_anew(tmp_path: Path) -> None:
     data = tmp_path / "veza-demo"
+    (data / "demo").mkdir(parents=True)
+    running._keep(data / "server-elsewhere.json", running.State("another"))
     first = running._prepare(data)
     (data / "media").mkdir()
     (data / "media" / "half").write_text("…")
     second = running._prepare(data)
     assert second.password != first.password
     assert not (data / "media").exists()
+    assert (data / "server-elsewhere.json").exists()
     running._keep(data / "demo.json", running.State(second.password, True))
     (data / "media").mkdir()
     assert running._prepare(data) == running.State(second.password, True)

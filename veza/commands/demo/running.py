@@ -162,7 +162,7 @@ def _prepare(data: Path) -> State:
     file = data / "demo.json"
     state = _found(file)
     if state is None:
-        if data.is_dir() and any(not entry.name.startswith("server-") for entry in data.iterdir()):
+        if data.is_dir() and not all(_of_elsewhere(entry) for entry in data.iterdir()):
             raise Problem(
                 f"{data} holds something else than a demonstration: name another directory with --data"
             )
@@ -171,9 +171,11 @@ def _prepare(data: Path) -> State:
 
         with hold_data_directory(data):
             for entry in data.iterdir():
+                if _of_elsewhere(entry) or entry.name == "server.lock":
+                    continue
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
-                elif entry.name != "server.lock":
+                else:
                     entry.unlink()
         state = None
     if state is None:
@@ -182,6 +184,11 @@ def _prepare(data: Path) -> State:
         _keep(file, state)
     (data / "demo").mkdir(exist_ok=True)
     return state
+
+
+def _of_elsewhere(entry: Path) -> bool:
+    """Whether it may stem from filling another server: what has been played, and who lives there."""
+    return entry.name == "demo" or entry.name.startswith("server-")
 
 
 async def _set_back(data: Path, town: Town, filled: Filled) -> None:
