@@ -4,9 +4,9 @@ Nobody finds, or is found among people, tracks and listings by, somebody who blo
 disabled, deleted or banned is in no result. The asker's own tracks are found whatever their state, and private rooms by
 their members.
 
-Of a word that thousands have, the best cannot be found by comparing them all: where many of the most played, or of the
-most recent, have it, those are compared, with the titles that begin so. Where words find little, their likely
-spellings are tried as well (`search_words.mend`) and come behind.
+Of a word that thousands have, the best cannot be found by comparing them all: where many of the most played tracks, of
+the newest listings or of the first people have it, those are compared, with the names that begin so. Where words find
+little, their likely spellings are tried as well (`search_words.mend`) and come behind.
 """
 
 from __future__ import annotations
@@ -70,12 +70,16 @@ async def people(conn: Any, asker: int | None, reading: Reading, limit: int) -> 
     """People by their names and what they say of themselves."""
 
     async def matching(query: str, limit: int) -> list[int]:
+        common = await _common(conn, "SELECT u.id, u.words FROM users u ORDER BY u.id", query)
+        hits = "SELECT unnest($6::bigint[]) AS id"
+        if len(common) < _COMMON:
+            hits = "SELECT h.id FROM users h WHERE h.words @@ $2::tsquery AND $6::bigint[] IS NOT NULL"
         # How many follow somebody counts among those whose names match about as well.
         return await conn.fetchval(  # type: ignore[no-any-return]
-            f"""WITH matches AS MATERIALIZED (
+            f"""WITH hits AS MATERIALIZED ({hits}), matches AS MATERIALIZED (
                     (SELECT u.id FROM users u
                      WHERE lower(u.username) LIKE lower($5) AND {PERSON} LIMIT 100)
-                    UNION (SELECT u.id FROM users u WHERE u.words @@ $2::tsquery AND {PERSON} LIMIT {COMPARED})
+                    UNION (SELECT u.id FROM hits JOIN users u ON u.id = hits.id WHERE {PERSON} LIMIT {COMPARED})
                 ), ranked AS (
                     SELECT u.id, ts_rank(u.words, $2::tsquery) + {_EXACT.format("u.username")} AS score
                     FROM matches JOIN users u ON u.id = matches.id ORDER BY score DESC, u.id LIMIT $4 + 30
@@ -91,6 +95,7 @@ async def people(conn: Any, asker: int | None, reading: Reading, limit: int) -> 
             reading.text,
             limit,
             f"{_escaped(reading.text)}%",
+            common,
         )
 
     ids = await _ids(conn, reading, limit, matching)
@@ -193,12 +198,7 @@ async def _ranked(
         )
         SELECT array_agg(id ORDER BY score DESC, id DESC) FROM (
             SELECT id, score FROM ranked ORDER BY score DESC, id DESC LIMIT $4) AS best"""
-    # The condition is written so that no index fits it: those it is asked of are the popular ones.
-    common: list[int] = await conn.fetchval(
-        f"""SELECT ARRAY(SELECT p.id FROM ({popular} LIMIT {_WALKED}) AS p
-                         WHERE coalesce(p.words @@ $1::tsquery, false) LIMIT {COMPARED})""",
-        args[1],
-    )
+    common = await _common(conn, popular, args[1])
     if len(common) >= _COMMON:
         begun = ""
         if t == "t":  # of listings no index knows how their titles begin
@@ -227,6 +227,17 @@ async def _ranked(
         )
         or []
     )
+
+
+async def _common(conn: Any, popular: str, query: str) -> list[int]:
+    """Those of the popular that match; from `_COMMON` on nobody looks further."""
+    # The condition is written so that no index fits it.
+    found: list[int] = await conn.fetchval(
+        f"""SELECT ARRAY(SELECT p.id FROM ({popular} LIMIT {_WALKED}) AS p
+                         WHERE coalesce(p.words @@ $1::tsquery, false) LIMIT {COMPARED})""",
+        query,
+    )
+    return found
 
 
 async def _ids(

@@ -1,0 +1,212 @@
+"""No search reads a large table through: 20,000 people, tracks and listings and 40,000 messages, by EXPLAIN."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from veza.db import message_search, search, search_words, suggestions, track_lists, users
+from veza.db.message_search import Where
+from veza.db.pool import Database
+
+pytestmark = pytest.mark.xdist_group("large search tables")  # filled once, not once a worker
+
+ROWS = 20_000
+_LARGE = {"users", "tracks", "listings", "rooms", "messages", "vocabulary"}
+
+# Of the titles every second has "common", every fiftieth "seldom"; person 1 is in 60 rooms, person 2 in two.
+_FILL = f"""
+    INSERT INTO users (username, email, password_hash, first_name)
+        SELECT left(md5(n::text), 12) || n, 'person' || n || '@example.org', 'none',
+               CASE WHEN n % 50 = 0 THEN 'Seldom' WHEN n % 2 = 0 THEN 'Common' END
+        FROM generate_series(1, {ROWS}) n;
+    INSERT INTO tracks (owner_id, name, title, status, extension, content_type, size, play_count)
+        SELECT n, 'track' || n, concat_ws(' ', 'song', md5(n::text), CASE WHEN n % 2 = 0 THEN 'common' END,
+               CASE WHEN n % 50 = 0 THEN 'seldom' END), 'ready', 'mp3', 'audio/mpeg', 1, n % 1000
+        FROM generate_series(1, {ROWS}) n;
+    INSERT INTO listings (owner_id, title, category_id, state, price_cents)
+        SELECT n, concat_ws(' ', 'thing', md5(n::text), CASE WHEN n % 2 = 0 THEN 'common' END,
+               CASE WHEN n % 50 = 0 THEN 'seldom' END), 1, 'good', n FROM generate_series(1, {ROWS}) n;
+    INSERT INTO rooms (kind, name, last_seq)
+        SELECT CASE WHEN n % 3 = 0 THEN 'private' ELSE 'public' END, concat_ws(' ', 'room', left(md5(n::text), 20),
+               CASE WHEN n % 2 = 0 THEN 'common' END, CASE WHEN n % 50 = 0 THEN 'seldom' END), 20
+        FROM generate_series(2, {ROWS}) n;
+    INSERT INTO room_members (room_id, user_id) SELECT n * 30, 1 FROM generate_series(1, 60) n;
+    INSERT INTO room_members (room_id, user_id) VALUES (30, 2), (60, 2);
+    INSERT INTO messages (room_id, seq, user_id, nonce, content, created_at)
+        SELECT 1 + n % 2000, 1 + n / 2000, 1 + n % 4000, n::text, concat_ws(' ', md5((n % 5000)::text),
+               CASE WHEN n % 2 = 0 THEN 'common' END, CASE WHEN n % 50 = 0 THEN 'seldom' END), now()
+        FROM generate_series(0, {ROWS} * 2 - 1) n;
+    INSERT INTO blocks (blocker_id, blocked_id) SELECT n, n + 1 FROM generate_series(1, 1000) n;
+    INSERT INTO follows (follower_id, followed_id) SELECT n, 1 + n % 100 FROM generate_series(200, 5000) n;
+    INSERT INTO vocabulary SELECT DISTINCT left(translate(md5(n::text), '0123456789', 'ghijklmnop'), 9)
+        FROM generate_series(1, {ROWS}) n;
+    INSERT INTO vocabulary VALUES ('common'), ('seldom') ON CONFLICT DO NOTHING;
+    VACUUM ANALYZE;
+"""
+
+
+@pytest.fixture(scope="module")
+def full(postgres: Any) -> Iterator[str]:
+    url = postgres.create()
+
+    async def fill() -> None:
+        import asyncpg
+
+        conn = await asyncpg.connect(url)
+        for statement in _FILL.split(";\n"):
+            if statement.strip():
+                await conn.execute(statement)
+        await conn.close()
+
+    postgres._run(fill)
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture
+def database_url(full: str) -> str:
+    return full
+
+
+class Explaining:
+    """A connection that notes which tables its statements read through."""
+
+    def __init__(self, conn: Any) -> None:
+        self._conn = conn
+        self.scans: set[str] = set()
+        self.statements = 0
+
+    async def _explain(self, query: str, args: tuple[Any, ...]) -> None:
+        self.statements += 1
+        plan = json.loads(await self._conn.fetchval(f"EXPLAIN (FORMAT JSON) {query}", *args))
+        self._walk(plan[0]["Plan"])
+
+    def _walk(self, node: dict[str, Any]) -> None:
+        if node["Node Type"] == "Seq Scan" and node["Relation Name"] in _LARGE:
+            self.scans.add(node["Relation Name"])
+        for child in node.get("Plans", ()):
+            self._walk(child)
+
+    async def fetch(self, query: str, *args: Any) -> Any:
+        await self._explain(query, args)
+        return await self._conn.fetch(query, *args)
+
+    async def fetchrow(self, query: str, *args: Any) -> Any:
+        await self._explain(query, args)
+        return await self._conn.fetchrow(query, *args)
+
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        await self._explain(query, args)
+        return await self._conn.fetchval(query, *args)
+
+
+def _of(find: Callable[..., Any], *more: Any) -> Callable[..., Any]:
+    async def unit(conn: Any, text: str) -> Any:
+        return await find(conn, 5, *more, await search_words.read(conn, text), 20)
+
+    return unit
+
+
+def _heard(where: Where) -> Callable[..., Any]:
+    async def unit(conn: Any, text: str) -> Any:
+        return (await message_search.heard(conn, where, await search_words.read(conn, text), 20)).messages
+
+    return unit
+
+
+async def _people(conn: Any, text: str) -> Any:
+    return (await users.search(conn, text, None, 20, 0)).profiles
+
+
+async def _tracks(conn: Any, text: str) -> Any:
+    wanted = track_lists.Wanted(search=text)
+    return (await track_lists.listed(conn, 5, wanted, "popular", 20, 0)).tracks
+
+
+_CASES: dict[str, Callable[..., Any]] = {
+    "people": _of(search.people),
+    "rooms": _of(search.rooms),
+    "tracks": _of(search.found_tracks),
+    "listings": _of(search.listings),
+    **{f"suggested {kind}": _of(suggestions.begun, kind) for kind in suggestions.KINDS},
+    "messages in many rooms": _heard(Where(1)),
+    "messages in few rooms": _heard(Where(2)),
+    "messages in public rooms": _heard(Where(3, public=True)),
+    "messages in a room": _heard(Where(3, public=True, room_id=101)),
+    "messages of an author": _heard(Where(3, public=True, author_id=101)),
+    "GET /users?search": _people,
+    "GET /tracks?search": _tracks,
+}
+
+
+async def test_no_search_reads_a_large_table_through(db: Database) -> None:
+    async def look(conn: Any) -> tuple[dict[str, set[str]], int, set[str]]:
+        scanned: dict[str, set[str]] = {}
+        statements, found = 0, set()
+        for what, unit in _CASES.items():
+            for text in (
+                "common",
+                "seldom",
+                "common seldom",
+                "sedlom",
+                "nowhere",
+                '"common seldom"',
+                "co",
+                "c4c",
+            ):
+                explaining = Explaining(conn)
+                if await unit(explaining, text):
+                    found.add(what)
+                statements += explaining.statements
+                if explaining.scans:
+                    scanned[f"{what}: {text}"] = explaining.scans
+        return scanned, statements, found
+
+    scanned, statements, found = await db.read(look)
+    assert scanned == {}
+    assert statements > 300  # it did look
+    assert found == set(_CASES)
+
+
+async def test_plans_that_are_kept_are_as_good(db: Database) -> None:
+    """A connection keeps a plan after some runs, made without knowing the words."""
+
+    async def look(conn: Any) -> dict[str, set[str]] | None:
+        if conn.get_server_version().major < 16:
+            return None  # it cannot tell
+        scanned: dict[str, set[str]] = {}
+        for what, unit in _CASES.items():
+            explaining = Generic(conn)
+            await unit(explaining, "common")
+            await unit(explaining, "seldom")
+            if explaining.scans:
+                scanned[what] = explaining.scans
+        return scanned
+
+    scanned = await db.read(look)
+    if scanned is None:
+        pytest.skip("PostgreSQL 16 is the first to tell of such plans")
+    assert scanned == {}
+
+
+class Generic(Explaining):
+    async def _explain(self, query: str, args: tuple[Any, ...]) -> None:
+        plan = json.loads(await self._conn.fetchval(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {query}", *args))
+        self._walk(plan[0]["Plan"])
+
+
+async def test_a_common_word_is_found_in_what_is_popular(db: Database) -> None:
+    async def look(conn: Any) -> tuple[list[int], list[int]]:
+        reading = await search_words.read(conn, "common")
+        tracks = [track.play_count for track in await search.found_tracks(conn, 5, reading, 20)]
+        listings = [brief.id for brief in await search.listings(conn, 5, reading, 20)]
+        return tracks, listings
+
+    plays, listings = await db.read(look)
+    assert len(plays) == len(listings) == 20
+    assert min(plays) >= 990
+    assert min(listings) > ROWS - 2_100
