@@ -136,7 +136,7 @@ async def _keep_listening(town: Town, slug: str, name: str) -> None:
         await trio.sleep(1)
 
 
-async def now_and_then(town: Town, pauses: tuple[float, float] = PAUSES) -> None:
+async def now_and_then(town: Town, pauses: tuple[float, float] = PAUSES, typing: float = TYPING) -> None:
     """Some are online, and somebody says something once in a while, until cancelled."""
     chance = random.Random()
     async with AsyncExitStack() as stack:
@@ -157,7 +157,7 @@ async def now_and_then(town: Town, pauses: tuple[float, float] = PAUSES) -> None
                 continue
             try:
                 sockets[name].typing(room=room)
-                await trio.sleep(TYPING)
+                await trio.sleep(typing)
                 await sockets[name].send(room, text, patient=True)
             except FrameRefused:
                 pass  # somebody tries out what moderators can do
