@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.notifications.conftest import Hall, event
 from veza.db.notifications import DEFAULTS
+from veza.db.outbox import Event
 
 
 async def listed(hall: Hall, token: str, query: str = "") -> Any:
@@ -180,3 +181,10 @@ async def test_a_card_cannot_be_forged(hall: Hall) -> None:
     body = {"content": "100 EUR", "message_type": "offer"}
     answer = await hall.api.post(f"/chat/dm/{bob.id}", body, token=ann.token)
     assert (answer.status, answer.code) == (400, "INVALID_FORMAT")
+    # Nor can one that was said be made to say something else.
+    await hall.cause(Event("card", bob.id, ann.id, f"offer-{bob.id}", {"content": "100 EUR"}))
+    card = await client.expect("direct_message")
+    await client.send("edit_message", id=card["id"], content="1 EUR")
+    assert (await client.expect("error"))["code"] == "PERMISSION_DENIED"
+    rows = await hall.sql("SELECT content FROM messages WHERE id = $1", card["id"])
+    assert rows[0][0] == "100 EUR"

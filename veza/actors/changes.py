@@ -249,6 +249,8 @@ def _author_only(person: Person) -> Callable[[Message], None]:
     def check(message: Message) -> None:
         if message.user_id != person.user_id:
             raise denied("Only its author may edit a message.")
+        if message.message_type in rules.HOUSE_TYPES:
+            raise denied("This message tells what was done, and cannot be edited.")
 
     return check
 
