@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+import trio
+
+from tests.api.conftest import Api
+from tests.chat.client import Client
+from tests.chat.conftest import Build
 from tests.notifications.conftest import Hall, event
+from veza.actors.kernel import NoSuchActor
+from veza.db import rooms as rooms_db
 from veza.db.outbox import Event
 
 
@@ -67,3 +79,62 @@ async def test_a_card_is_said_in_the_private_conversation_once(hall: Hall) -> No
     assert await hall.sql("SELECT FROM outbox WHERE actor_id = $1", buyer.id) == []
     found = await hall.sql("SELECT FROM messages WHERE user_id = $1 AND message_type = 'offer'", buyer.id)
     assert len(found) == 1
+
+
+async def test_what_comes_while_a_socket_is_being_welcomed_is_told(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not there when the socket's welcome was read, and nobody could be told yet when it was stored."""
+    read, go = threading.Event(), threading.Event()
+    arrivals = rooms_db.arrivals
+
+    async def slow(conn: Any, user_ids: Any) -> Any:
+        found = await arrivals(conn, user_ids)
+        read.set()
+        while not go.is_set():  # noqa: ASYNC110 - another loop's
+            await asyncio.sleep(0.001)
+        return found
+
+    monkeypatch.setattr(rooms_db, "arrivals", slow)
+    async with build() as house, trio.open_nursery() as nursery:
+        hall = Hall(house, Api(None, house.app.services))
+        me, you = await hall.people(2)
+        comes: list[Client] = []
+
+        async def come() -> None:
+            comes.append(await hall.connect(me))
+
+        nursery.start_soon(come)
+        while not read.is_set():  # noqa: ASYNC110 - another loop's
+            await trio.sleep(0.001)
+        await hall.cause(event(you, me, "like"))
+        await hall.until_none("outbox", you)
+        go.set()
+        while not comes:  # noqa: ASYNC110 - of the client
+            await trio.sleep(0.001)
+        assert comes[0].welcome["unread_notifications"] == 0
+        assert (await comes[0].expect("notification"))["kind"] == "like"
+        await hall.nothing_else(*comes)
+
+
+async def test_a_notifier_ends_with_its_person_and_begins_anew(hall: Hall) -> None:
+    me, you = await hall.people(2)
+    system = hall.house.app.core.system
+
+    def runs() -> bool:
+        try:
+            return system.inspect(f"notices/{me.id}") is not None
+        except NoSuchActor:
+            return False
+
+    for number in range(3):
+        client = await hall.connect(me)
+        assert client.welcome["unread_notifications"] == number
+        assert not runs(), "who is told nothing needs none"
+        await hall.cause(event(you, me, "like"))
+        assert (await client.expect("notification"))["unread"] == number + 1
+        assert runs()
+        await trio.aclose_forcefully(client.stream)
+        while runs():  # noqa: ASYNC110 - of another actor
+            await trio.sleep(0.005)
+        await hall.until_none("notifications", you, "AND told_at IS NULL")

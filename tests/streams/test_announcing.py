@@ -57,6 +57,11 @@ async def test_followers_who_are_online_hear_it_once_a_broadcast(
     for ear in ears:
         assert (await ear.ear.heard("notification", 2))["stream_id"] == again["id"], "not told of a return"
     assert outside.ear.of("notification") == []
+    late = await online(studio, fans[0])
+    missed = [await late.ear.heard("notification", count) for count in (1, 2)]
+    assert [told["stream_id"] for told in missed] == [made["id"], again["id"]], (
+        "who comes later hears it then"
+    )
 
 
 @pytest.mark.parametrize(("visibility", "hear"), [("unlisted", set()), ("private", {"guest"})])
