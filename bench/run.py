@@ -24,6 +24,7 @@ from bench import (
     processing,
     rest,
     rooms,
+    search,
     startup,
     uploads,
 )
@@ -44,6 +45,7 @@ class Plan(msgspec.Struct, frozen=True):
     seconds: float
     audience: int
     crowd: int
+    rows: float = 1.0
 
 
 def main() -> None:
@@ -55,6 +57,7 @@ def main() -> None:
         arguments.seconds or (2.0 if arguments.quick else 5.0),
         arguments.sockets,
         arguments.crowd or (2000 if arguments.quick else 9000),
+        arguments.rows or (0.05 if arguments.quick else 1.0),
     )
     report = new_report(shlex.join(["python", "-m", "bench", *sys.argv[1:]]))
     if plan.cores.server is None:
@@ -90,6 +93,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, metavar="N", help="length of a measurement")
     parser.add_argument("--sockets", type=int, default=500, metavar="N", help="in the large room (500)")
     parser.add_argument("--crowd", type=int, metavar="N", help="idle connections (9000)")
+    parser.add_argument(
+        "--rows", type=float, metavar="X", help="for search: the part of 5,000,000 messages (1)"
+    )
     arguments = parser.parse_args()
     unknown = [part for part in arguments.parts if part not in PARTS]
     if unknown:
@@ -409,6 +415,43 @@ def _notifications(plan: Plan, report: Report) -> None:
     )
 
 
+def _search(plan: Plan, report: Report) -> None:
+    """lists and searches of 100,000 people, tracks and listings and 5,000,000 messages, in the database"""
+    found = search.measure(plan.rows, 20 if plan.seconds <= 2 else 100, console.print)
+    report.details["search"] = found
+    for each in found.queries:
+        scans = f"  [red]reads through {', '.join(each.scans)}[/]" if each.scans else ""
+        busy = "" if each.cpu_p95_ms is None else f"  of a processor {each.cpu_p95_ms:5.1f}"
+        console.print(
+            f"{each.name:34} p50 {each.p50_ms:6.1f}  p95 {each.p95_ms:6.1f}  max {each.max_ms:6.1f} ms{busy}{scans}",
+            soft_wrap=True,
+        )
+    for what, chosen in (
+        ("messages", [each for each in found.queries if each.name.startswith("messages")]),
+        ("suggestions", [each for each in found.queries if each.name.startswith("autocomplete")]),
+        ("lists", [each for each in found.queries if each.name.startswith("GET")]),
+        (
+            "the rest",
+            [each for each in found.queries if not each.name.startswith(("messages", "auto", "GET"))],
+        ),
+    ):
+        worst = max(chosen, key=lambda each: each.p95_ms)
+        report.figures.append(
+            Figure(f"search: {what}, worst p95 ({worst.name})", worst.p95_ms, "ms", at_most=worst.bound_ms)
+        )
+    report.figures += [
+        Figure(
+            "search: queries that read large tables",
+            sum(bool(each.scans) for each in found.queries),
+            "",
+            at_most=0,
+        ),
+        Figure("search: posts committed, batches of 100", found.posts_per_s, "/s"),
+        Figure("search: the slowest of these commits", found.post_worst_ms, "ms"),
+        Figure("search: index of messages", found.sizes["messages_words"] / 2**20, "MiB"),
+    ]
+
+
 PARTS: Final[dict[str, Callable[[Plan, Report], None]]] = {
     "start": _start,
     "single": _single,
@@ -422,6 +465,7 @@ PARTS: Final[dict[str, Callable[[Plan, Report], None]]] = {
     "live": _live,
     "media": _media,
     "notifications": _notifications,
+    "search": _search,
 }
 
 _CAPACITY: Final = "{}, large room, sustained"

@@ -57,7 +57,9 @@ class Timed(msgspec.Struct, frozen=True):
     max_ms: float
     scans: list[str]
     bound_ms: float = BOUND_MS
-    cpu_p95_ms: float | None = None  # of the database's process alone: what others do on the machine does not count
+    cpu_p95_ms: float | None = (
+        None  # of the database's process alone: what others do on the machine does not count
+    )
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -175,7 +177,12 @@ def cases(ask: Questions) -> Iterator[tuple[str, Unit, float]]:
 
         return unit
 
-    for name, what in (("common", ask.common), ("middling", ask.middling), ("rare", ask.rare), ("two", ask.two)):
+    for name, what in (
+        ("common", ask.common),
+        ("middling", ask.middling),
+        ("rare", ask.rare),
+        ("two", ask.two),
+    ):
         yield f"messages, {name}, few rooms", heard(ask.somebody, what), BOUND_MS
         yield f"messages, {name}, 150 rooms", heard(ask.everywhere, what), BOUND_MS
         yield f"messages, {name}, public too", heard(ask.somebody, what, public=True), BOUND_MS
@@ -219,15 +226,27 @@ def lists(ask: Questions, wanted: Any) -> Iterator[tuple[str, Unit, float]]:
         ("genre", {"genre": "Jazz"}),
         ("tag", {"tags": lambda chance: (ask.english.all[chance.randint(60, 400)],)}),
     ):
-        yield f"GET /tracks, {name}", wanted(tunes, track_lists.listed, ("new", "popular", "title"), **fields), BOUND_MS
+        yield (
+            f"GET /tracks, {name}",
+            wanted(tunes, track_lists.listed, ("new", "popular", "title"), **fields),
+            BOUND_MS,
+        )
 
     def plain(unit: Callable[[Any, random.Random], Any]) -> Unit:
         return unit
 
-    yield "GET /tracks/my", plain(lambda conn, c: track_lists.mine(conn, ask.somebody(c), None, 20, 0)), BOUND_MS
+    yield (
+        "GET /tracks/my",
+        plain(lambda conn, c: track_lists.mine(conn, ask.somebody(c), None, 20, 0)),
+        BOUND_MS,
+    )
     yield "GET /tags", plain(lambda conn, c: track_lists.tags(conn, "", 50)), BOUND_MS
     yield "GET /tags/trending", plain(lambda conn, c: track_lists.trending(conn, 366, 20)), BOUND_MS
-    yield "GET /users", plain(lambda conn, c: users.search(conn, None, None, 20, c.choice((0, 200)))), BOUND_MS
+    yield (
+        "GET /users",
+        plain(lambda conn, c: users.search(conn, None, None, 20, c.choice((0, 200)))),
+        BOUND_MS,
+    )
     yield "GET /users?search", plain(lambda conn, c: users.search(conn, ask.words(c), None, 20, 0)), BOUND_MS
     yield (
         "GET /chat/rooms",
@@ -245,6 +264,20 @@ def lists(ask: Questions, wanted: Any) -> Iterator[tuple[str, Unit, float]]:
         BOUND_MS,
     )
     yield "GET /chat/unread", plain(lambda conn, c: room_lists.unread(conn, ask.everywhere(c))), BOUND_MS
+    yield (
+        "GET /offers",
+        plain(lambda conn, c: offer_lists.listed(conn, c.randint(1, 200), "all", None, 20, 0)),
+        BOUND_MS,
+    )
+    yield (
+        "GET /notifications",
+        plain(
+            lambda conn, c: notifications.page(
+                conn, c.randint(1, 200), unread=c.random() < 0.5, kind=None, before=None, limit=20
+            )
+        ),
+        BOUND_MS,
+    )
     yield (
         "GET /chat/rooms/{id}/messages",
         plain(lambda conn, c: messages.history(conn, 1, 2, 50, c.randint(100, 100_000))),
@@ -278,9 +311,15 @@ async def measure_connection(conn: Any, scale: Scale, runs: int, only: str = "")
         worked.sort()
         timed.append(
             Timed(
-                name, runs, statistics.median(took), took[int(len(took) * 0.95)], took[-1],
-                sorted(explaining.scans), bound, worked[int(len(worked) * 0.95)] or None,
-            )  # fmt: skip
+                name,
+                runs,
+                statistics.median(took),
+                took[int(len(took) * 0.95)],
+                took[-1],
+                sorted(explaining.scans),
+                bound,
+                worked[int(len(worked) * 0.95)] or None,
+            )
         )
     return timed
 
@@ -291,3 +330,76 @@ def _worked(pid: int) -> float:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
     except (OSError, ValueError):
         return 0.0
+
+
+async def _ledger(conn: Any, scale: Scale, batches: int = 60, size: int = 100) -> tuple[float, float]:
+    """Posts a second by the ledger's own function, a hundred at once; and the slowest such commit in ms."""
+    ask = Questions(scale)
+    chance = random.Random(SEED)
+    texts = ask.english.phrases(2000, 3, 14) + ask.french.phrases(2000, 3, 14)
+    nothing = [None] * size
+    took = []
+    for batch in range(batches):
+        rooms = [chance.randint(3, scale.rooms + 1) for _ in range(size)]
+        people = [chance.randint(1, scale.people) for _ in range(size)]
+        nonces = [f"bench-{batch}-{number}" for number in range(size)]
+        said = chance.choices(texts, k=size)
+        began = time.perf_counter()
+        await conn.fetch(
+            """SELECT * FROM ledger_append($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[],
+                                           $7::text[], $8::float8[], $9::bigint[], $10::text[], $11::bigint[])""",
+            rooms, people, nonces, said, ["text"] * size, *[nothing] * 6,
+        )  # fmt: skip
+        took.append(time.perf_counter() - began)
+        if batch % 10 == 9:  # as the server does every second
+            await message_search.work_in(conn)
+    return batches * size / sum(took), max(took) * 1000
+
+
+async def _all(url: str, superuser: str, scale: Scale, runs: int, told: Callable[[str], None]) -> Found:
+    conn = await asyncpg.connect(superuser)
+    began = time.perf_counter()
+    await fill(conn, scale, told)
+    await conn.execute("VACUUM ANALYZE")
+    filled = time.perf_counter() - began
+    sizes = dict(
+        await conn.fetch(
+            """SELECT c.relname, pg_total_relation_size(c.oid) FROM pg_class c
+               WHERE c.relname IN ('users', 'tracks', 'listings', 'rooms', 'messages', 'vocabulary', 'messages_words',
+                                   'users_words', 'tracks_words', 'listings_words')"""
+        )
+    )
+    await conn.close()
+    conn = await asyncpg.connect(
+        url, statement_cache_size=500, max_cached_statement_lifetime=0, server_settings=session_settings(60)
+    )
+    queries = await measure_connection(conn, scale, runs)
+    posts, worst = await _ledger(conn, scale)
+    await conn.close()
+    return Found(scale, filled, queries, posts, worst, sizes)
+
+
+def measure(rows: float = 1.0, runs: int = 100, told: Callable[[str], None] = print) -> Found:
+    """Fill, measure, throw away. `rows`: the part of the full size, from 0.01 on."""
+    scale = Scale(
+        people=int(100_000 * rows),
+        messages=int(5_000_000 * rows),
+        rooms=max(200, int(2_000 * rows)),
+        conversations=int(10_000 * rows),
+    )
+
+    async def run(directory: Path) -> Found:
+        async with run_embedded(directory / "data") as server:
+            await migrate(server.url)
+            urls = server.url, server.url_of(DATABASE, superuser=True)
+            # The database is asked from a thread with an event loop of its own, as nothing of trio's is measured.
+            return await trio.to_thread.run_sync(lambda: _in_loop(_all(*urls, scale, runs, told)))
+
+    with tempfile.TemporaryDirectory(prefix="veza-bench-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        return trio.run(run, Path(name))
+
+
+def _in_loop(work: Any) -> Any:
+    with contextlib.closing(asyncio.SelectorEventLoop()) as loop:
+        return loop.run_until_complete(work)
