@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "veza.client": set(),
     "veza.mail": set(),
     "veza.tidy": {"veza.db"},
+    "veza.indexing": {"veza.db"},
     "veza.config": set(),
     "veza.errors": set(),
     "veza.grammar": set(),
