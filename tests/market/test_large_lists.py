@@ -99,7 +99,7 @@ _CASES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "for a listing, behind": (offer_lists.of_listing, (1, 1, "pending", 1500, 20)),
     "one offer": (offers.one, (7, 1)),
     "what is due": (offer_closing.expire, (20,)),
-    "what rests on a listing": (offer_closing.reject, ([3, 4], "sold", 1)),
+    "what rests on a listing": (offer_closing.reject, ([3, 4], "sold", (1,))),
 }
 # A few rows, always.
 _SMALL = {"categories"}

@@ -91,10 +91,10 @@ class Model:
             if bid.open and bid.over and only in (None, (bid.thing, bid.buyer)):
                 self.end(number, "expired", bid.buyer, bid.seller)
 
-    def reject_what_rests_on(self, gone: set[int], actor: int, but: int | None = None) -> None:
+    def reject_what_rests_on(self, gone: set[int], *knowing: int, but: int | None = None) -> None:
         for number, bid in enumerate(self.bids):
             if bid.open and number != but and {bid.thing, bid.proposed} & gone:
-                self.end(number, "rejected", *{bid.buyer, bid.seller} - {actor})
+                self.end(number, "rejected", *{bid.buyer, bid.seller} - {*knowing})
 
     def wrong_exchange(self, thing: int | None, buyer: int) -> str | None:
         if thing is None:
@@ -150,7 +150,7 @@ class Model:
             for thing in sold:
                 assert self.things[thing] == "open"  # else it had been rejected
                 self.things[thing] = "sold"
-            self.reject_what_rests_on(sold, who, but=number)
+            self.reject_what_rests_on(sold, bid.buyer, bid.seller, but=number)
         return None
 
     def move(self, thing: int, status: str) -> None:

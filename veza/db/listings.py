@@ -187,7 +187,7 @@ async def update(
             *columns.values(),
         )
     if columns.get("status") == "closed" and held["status"] == "open":
-        await offer_closing.reject(conn, [listing_id], "closed", owner_id)
+        await offer_closing.reject(conn, [listing_id], "closed", (owner_id,))
     return await one(conn, listing_id, owner_id) or "gone"
 
 
@@ -208,7 +208,7 @@ async def remove(conn: Any, listing_id: int, owner_id: int | None) -> int | None
         return None
     await conn.execute("UPDATE listings SET status = 'removed', updated_at = now() WHERE id = $1", listing_id)
     await conn.execute("DELETE FROM listing_images WHERE listing_id = $1", listing_id)
-    await offer_closing.reject(conn, [listing_id], "closed", owner_id)
+    await offer_closing.reject(conn, [listing_id], "closed", () if owner_id is None else (owner_id,))
     return int(owner)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -23,13 +23,14 @@ class Expired(msgspec.Struct, frozen=True):
 
 
 async def reject(
-    conn: Any, listing_ids: Sequence[int], reason: Reason, actor_id: int | None, *, but: int | None = None
+    conn: Any, listing_ids: Sequence[int], reason: Reason, knowing: Collection[int], *, but: int | None = None
 ) -> int:
     """Reject what is open for these listings, or gives one of them in exchange by the terms that stand now.
 
-    The caller holds the listings' rows. Both sides are to hear of it but for `actor_id`, whose act it is. How many.
+    The caller holds the listings' rows. Both sides are to hear of it. How many.
 
     Args:
+        knowing: who need not hear of it: whose act it is, and who hears of that act itself.
         but: an offer that stays as it is.
     """
     ids = await conn.fetch(
@@ -45,7 +46,7 @@ async def reject(
         list(listing_ids),
         but,
     )
-    return await _end(conn, [row[0] for row in ids], "rejected", reason, actor_id)
+    return await _end(conn, [row[0] for row in ids], "rejected", reason, knowing)
 
 
 async def leave(conn: Any, user_id: int) -> int:
@@ -54,7 +55,7 @@ async def leave(conn: Any, user_id: int) -> int:
         f"""SELECT id FROM offers WHERE (buyer_id = $1 OR seller_id = $1) AND {OPEN} ORDER BY id FOR UPDATE""",
         user_id,
     )
-    return await _end(conn, [row[0] for row in ids], "rejected", "account_deleted", user_id)
+    return await _end(conn, [row[0] for row in ids], "rejected", "account_deleted", (user_id,))
 
 
 async def expire(conn: Any, limit: int, only: tuple[int, int] | None = None) -> Expired:
@@ -73,7 +74,7 @@ async def expire(conn: Any, limit: int, only: tuple[int, int] | None = None) -> 
         listing_id,
         buyer_id,
     )
-    count = await _end(conn, [row[0] for row in ids], "expired", None, None)
+    count = await _end(conn, [row[0] for row in ids], "expired", None, ())
     following: float | None = await conn.fetchval(
         f"SELECT extract(epoch FROM min(expires_at) - now())::float8 FROM offers WHERE {OPEN}"
     )
@@ -85,7 +86,7 @@ async def _end(
     ids: Sequence[int],
     status: Literal["rejected", "expired"],
     reason: Reason | None,
-    actor_id: int | None,
+    knowing: Collection[int],
 ) -> int:
     if not ids:
         return 0
@@ -103,7 +104,7 @@ async def _end(
             event(deal, step, target, reason)
             for deal in deals
             for target in (deal.buyer_id, deal.seller_id)
-            if target != actor_id
+            if target not in knowing
         ),
     )
     return len(deals)

@@ -62,7 +62,8 @@ async def accept(conn: Any, offer_id: int, user_id: int) -> Offer | Refusal:
         offer_words.card(deal, "accepted", user_id, terms),
         offer_words.event(deal, "accepted", _other(offer, user_id)),
     )
-    await offer_closing.reject(conn, sold, "sold", user_id, but=offer_id)
+    # To the two of this offer it is no news that what they just exchanged is to be had no more.
+    await offer_closing.reject(conn, sold, "sold", (offer["buyer_id"], offer["seller_id"]), but=offer_id)
     return await one(conn, offer_id, user_id) or "gone"
 
 
