@@ -6,7 +6,7 @@ All in the transaction of the act. Who may do it was asked before; this is what 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from veza.db import audit, messages, outbox, rooms
@@ -18,19 +18,22 @@ from veza.db.powers import moderation
 async def sanction(
     conn: Any, room_id: int, user_id: int, kind: str, until: datetime | None, reason: str | None, by: int
 ) -> int | None:
-    """Mute or ban; see `rooms.sanction`."""
+    """Mute or ban; see `rooms.sanction`. Who does not belong to the room is not told: such a notice passes every block,
+    and whoever has a room would have a way to write to anybody."""
+    belongs = await rooms.belongs(conn, room_id, user_id)
     heir = await rooms.sanction(conn, room_id, user_id, kind, until, reason, by)
     entry = await _record(conn, room_id, user_id, kind, by, {"until": until, "reason": reason})
-    await _tell(conn, room_id, user_id, kind, entry, {"until": until, "reason": reason})
+    if belongs:
+        await _tell(conn, room_id, user_id, kind, str(entry), {"until": until, "reason": reason})
     return heir
 
 
 async def lift(conn: Any, room_id: int, user_id: int, kind: str, by: int) -> bool:
-    """Lift a mute or ban; False where there was none."""
+    """Lift a mute or ban; False where there was none. Told once a day, however often it is imposed and lifted."""
     if not await rooms.lift(conn, room_id, user_id, kind):
         return False
-    entry = await _record(conn, room_id, user_id, f"un{kind}", by, {})
-    await _tell(conn, room_id, user_id, f"un{kind}", entry, {})
+    await _record(conn, room_id, user_id, f"un{kind}", by, {})
+    await _tell(conn, room_id, user_id, f"un{kind}", f"{room_id}:{datetime.now(UTC):%Y-%m-%d}", {})
     return True
 
 
@@ -74,9 +77,9 @@ async def _record(conn: Any, room_id: int, user_id: int, what: str, by: int, det
 
 
 async def _tell(
-    conn: Any, room_id: int, user_id: int, action: str, entry: int, details: dict[str, Any]
+    conn: Any, room_id: int, user_id: int, action: str, key: str, details: dict[str, Any]
 ) -> None:
     told = moderation(
-        user_id, action, f"room_{action}:{entry}", target_type="room", target_id=room_id, **details
+        user_id, action, f"room_{action}:{key}", target_type="room", target_id=room_id, **details
     )
     await outbox.put(conn, told)

@@ -298,6 +298,15 @@ async def platform_role(conn: Any, user_id: int) -> str | None:
     return None if found is None else str(found)
 
 
+async def belongs(conn: Any, room_id: int, user_id: int) -> bool:
+    """Is he a member?"""
+    return bool(
+        await conn.fetchval(
+            "SELECT EXISTS (SELECT FROM room_members WHERE room_id = $1 AND user_id = $2)", room_id, user_id
+        )
+    )
+
+
 async def sanction(
     conn: Any, room_id: int, user_id: int, kind: str, until: datetime | None, reason: str | None, by: int
 ) -> int | None:

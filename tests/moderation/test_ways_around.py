@@ -1,0 +1,83 @@
+"""What somebody would try who is told to be silent, or who keeps a room only to reach people by it."""
+
+from __future__ import annotations
+
+import trio
+
+from tests.chat.conftest import Person
+from tests.live.conftest import basic
+from tests.live.test_sockets import knock
+from tests.moderation.conftest import Court, refused
+
+
+async def told(court: Court, who: Person) -> list[str]:
+    """What he was told of moderation, the latest first."""
+    with trio.fail_after(8):
+        while await court.sql("SELECT count(*) FROM outbox WHERE target_id = $1", who.id):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    answer = await court.get("/notifications?limit=100", who)
+    assert answer.status == 200, answer.raw
+    return [one["action"] for one in answer.data["notifications"] if one["kind"] == "moderation"]
+
+
+async def test_a_room_is_no_way_to_write_to_strangers(court: Court) -> None:
+    """Notices of moderation name nobody and pass every block: only who belongs to a room gets its owner's."""
+    owner, stranger, member = await court.people(3)
+    room = await court.house.room(owner, member)
+    assert (await court.put(f"/users/{owner.id}/block", None, stranger)).status == 200
+    for kind in ("mutes", "bans"):
+        body = {"user_id": stranger.id, "reason": "you play out of tune, and everybody knows"}
+        assert (await court.post(f"/chat/rooms/{room.id}/{kind}", body, owner)).status == 201
+    assert await told(court, stranger) == []
+    # It holds all the same.
+    refused(await court.post(f"/chat/rooms/{room.id}/join", None, stranger), 403, "BANNED")
+    # Again and again is once.
+    for _ in range(3):
+        assert (await court.delete(f"/chat/rooms/{room.id}/bans/{stranger.id}", owner)).status == 200
+        await court.post(f"/chat/rooms/{room.id}/bans", {"user_id": stranger.id, "reason": "la"}, owner)
+    assert await told(court, stranger) == ["unban"]
+    for kind in ("mutes", "bans"):
+        body = {"user_id": member.id, "reason": "too loud"}
+        assert (await court.post(f"/chat/rooms/{room.id}/{kind}", body, owner)).status == 201
+    assert await told(court, member) == ["ban", "mute"]
+
+
+async def test_the_muted_say_nothing_by_their_status(court: Court) -> None:
+    user = await court.person()
+    chat = await court.house.connect(user)
+    await court.impose(court.moderator, user, "mute", duration=3600)
+    await chat.error("MUTED")
+    await chat.refused("MUTED", "set_presence", status="online", text="silenced by fools")
+    await chat.send("set_presence", status="busy")
+    await chat.send("set_presence", status="away", text="  ")
+    await chat.send("ping")
+    await chat.expect("pong")
+    assert await court.sql(
+        "SELECT presence || coalesce(presence_text, '') FROM users WHERE id = $1", user.id
+    ) == ("away")
+
+
+async def test_the_muted_begin_no_broadcast_and_name_no_song(court: Court) -> None:
+    """By the key, by a browser: what is on air goes on, nothing begins."""
+    air, user = court.air, await court.person()
+    here, later = await air.stream(owner=user), await air.stream(owner=user)
+    source = await air.source(here)
+    await court.impose(court.moderator, user, "mute", duration=3600)
+    keys = {each: f"Authorization: {basic(each.key)}" for each in (here, later)}
+    reply = await air.ask(f"PUT {later.path} HTTP/1.1", keys[later], "Content-Length: 3", body=b"abc")
+    assert (reply.status, b"MUTED" in reply.body) == (403, True), reply.body
+    for shown in (user.token, later.key):
+        status, _, body = await knock(air, f"/ws/stream/{later.slug}/publish?token={shown}")
+        assert (status, b"MUTED" in body) == (403, True), body
+    song = f"GET /admin/metadata?mount={here.path}&mode=updinfo&song=down+with+them HTTP/1.1"
+    reply = await air.ask(song, keys[here])
+    assert (reply.status, b"MUTED" in reply.body) == (403, True), reply.body
+    state = air.state(here)
+    assert state is not None and (state.state, state.song) == ("live", None)
+    # What is on air may come back.
+    await source.close()
+    await air.is_(here, "interrupted")
+    await air.source(here)
+    await court.lift(court.moderator, user, "mute")
+    assert (await air.ask(song, keys[here])).status == 200
+    assert (await knock(air, f"/ws/stream/{later.slug}/publish?token={user.token}"))[0] == 101
