@@ -415,6 +415,8 @@ class SessionActor(Actor):
             raise Refused(
                 INVALID_FORMAT, f"A status text is one line of at most {STATUS_MAX} characters.", field="text"
             )
+        if text:
+            rules.refuse_silenced(self.person.muted_until)
         try:
             await self._db.write(rooms_db.save_presence, self.person.user_id, request.status, text or None)
         except Unavailable:

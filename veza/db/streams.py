@@ -49,7 +49,8 @@ class Stream(msgspec.Struct, frozen=True):
 
 
 class Mount(msgspec.Struct, frozen=True):
-    """What the live core needs of a stream. `barred`: its owner is disabled or banned, so nobody may broadcast."""
+    """What the live core needs of a stream. `barred`: its owner is disabled or banned, so nobody may broadcast.
+    `muted`: he may go on, and not begin."""
 
     id: int
     slug: str
@@ -63,6 +64,7 @@ class Mount(msgspec.Struct, frozen=True):
     state: str
     room_id: int | None
     barred: bool
+    muted: bool
 
     def __repr__(self) -> str:  # the hash stays out of logs
         return f"<Mount {self.id} {self.state}>"
@@ -114,7 +116,8 @@ COLUMNS: Final = """s.id, s.slug, s.title, s.description, s.category, s.visibili
     u.username, u.avatar, s.room_id, s.content_type, s.song, s.started_at, s.ended_at, s.peak_listeners,
     s.listener_count, s.listened_s, s.bytes_in, s.created_at, s.updated_at"""
 _MOUNT: Final = """SELECT s.id, s.slug, s.owner_id, s.title, s.description, s.category, s.visibility, s.record,
-    s.key_hash, s.state, s.room_id, NOT u.is_active OR coalesce(u.banned_until > now(), false)
+    s.key_hash, s.state, s.room_id, NOT u.is_active OR coalesce(u.banned_until > now(), false),
+    coalesce(u.muted_until > now(), false)
     FROM streams s JOIN users u ON u.id = s.owner_id"""
 _RECORDING: Final = """SELECT r.id, r.stream_id, r.filename, r.content_type, r.started_at, r.closed_at, s.owner_id,
     u.username, s.title, s.visibility = 'public',

@@ -148,7 +148,8 @@ class LiveAccess:
         """The stream, if its key came along.
 
         Raises:
-            Refused: 401 with the challenge, the same whether the stream exists or not; 429 after too many wrong ones.
+            Refused: 401 with the challenge, the same whether the stream exists or not; 403 for who is muted and would
+                begin; 429 after too many wrong ones.
         """
         key = basic_password(head)
         if key is None:
@@ -176,6 +177,7 @@ class LiveAccess:
         if not stream_keys.fits(key, mount.key_hash if mount is not None else bytes(32)) or mount is None:
             raise Refused(401, "STREAM_KEY_WRONG", "That is not this stream's key.", [CHALLENGE])
         self._wrong.give_back(counted)
+        self._may_begin(mount)
         return mount
 
     async def owner(self, slug: str, token: str, client: str) -> Mount:
@@ -198,7 +200,15 @@ class LiveAccess:
             if mount.visibility == "private":
                 raise refused(refusals.not_found())
             raise Refused(403, sentence="Only its owner broadcasts on a stream.")
+        self._may_begin(mount)
         return mount
+
+    def _may_begin(self, mount: Mount) -> None:
+        """Raises Refused: its owner is muted, and nothing of his is on air that could go on."""
+        running = self._streams.glance(mount.id)
+        state = mount.state if running is None else running.state
+        if mount.muted and state not in ("live", "interrupted"):
+            raise silenced()
 
     async def _mount(self, slug: str) -> Mount:
         try:
@@ -230,6 +240,10 @@ class LiveAccess:
             raise Refused(401, error.code, error.message, [challenge]) from None
         except Unavailable:
             raise _away() from None
+
+
+def silenced() -> Refused:
+    return Refused(403, errors.MUTED, "You are muted.")
 
 
 def _away() -> Refused:

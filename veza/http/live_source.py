@@ -24,7 +24,7 @@ from veza.db.streams import Mount
 from veza.http.asgi import Visit
 from veza.http.head import Head
 from veza.http.letterhead import Letterhead
-from veza.http.live_access import CHALLENGE, LiveAccess, refused
+from veza.http.live_access import CHALLENGE, LiveAccess, refused, silenced
 from veza.http.refusal import Refused
 from veza.http.wire import Body, Disconnected, Wire
 
@@ -80,6 +80,8 @@ class LiveSources:
         if not slug or query.get("mode", b"updinfo") != b"updinfo":
             raise Refused(400, sentence="Give `mount=/live/…`, `mode=updinfo` and `song`.")
         mount = await self._access.source(head, slug, visit.client)
+        if mount.muted:  # the music may go on; words may not
+            raise silenced()
         song = _song(query)
         if song is None:
             raise Refused(400, sentence="Give `song`, or `artist` and `title`.")
