@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 
-from veza.db import administration, audit, messages, reports, room_lists, room_words, rooms, sanctions, users
+from veza.db import (
+    administration,
+    audit,
+    messages,
+    notifications,
+    reports,
+    room_lists,
+    room_words,
+    rooms,
+    sanctions,
+    users,
+)
 from veza.db.administration import AccountFilter
 from veza.db.pool import Database
 
@@ -49,6 +60,11 @@ _FILL = f"""
     INSERT INTO room_sanctions (room_id, user_id, kind) SELECT 1, n, 'mute' FROM generate_series(1, 2000) n;
     INSERT INTO reactions (message_id, emoji, user_id)
         SELECT id, 'x', 1 + n % 4000 FROM (SELECT id, row_number() OVER () AS n FROM messages LIMIT 20000) AS m;
+    INSERT INTO notifications (user_id, kind, key, actor_id, data, read_at, told_at)
+        SELECT 1 + n % CASE WHEN n % 40 = 0 THEN 1 ELSE 4000 END, CASE n % 3 WHEN 0 THEN 'like' ELSE 'mention' END,
+               n::text, 1 + n % 50, jsonb_build_object('room_id', 1, 'message_id', n), CASE WHEN n % 2 = 0 THEN now() END,
+               CASE WHEN n % 10 > 0 THEN now() END
+        FROM generate_series(1, 40000) n;
     INSERT INTO room_invites (code, room_id) SELECT md5(n::text), 1 + n % 1000 FROM generate_series(1, 5000) n;
     ANALYZE;
 """
@@ -133,6 +149,13 @@ _CASES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("what one admin did", audit.entries, (audit.Wanted(actor_id=7), None, 20)),
     ("what was done to somebody", audit.entries, (audit.Wanted(target_type="user", target_id=77), None, 20)),
     ("standings", users.standings, ([1, 2, 3],)),
+    ("notifications", partial(notifications.page, unread=False, kind=None, before=None, limit=20), (1,)),
+    (
+        "unread notifications",
+        partial(notifications.page, unread=True, kind="like", before=20_000, limit=20),
+        (1,),
+    ),
+    ("what was not told", notifications.standings, ([1, 2, 3],)),
 ]
 
 
