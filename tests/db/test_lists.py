@@ -62,8 +62,8 @@ _FILL = f"""
         SELECT id, 'x', 1 + n % 4000 FROM (SELECT id, row_number() OVER () AS n FROM messages LIMIT 20000) AS m;
     INSERT INTO notifications (user_id, kind, key, actor_id, data, read_at, told_at)
         SELECT 1 + n % CASE WHEN n % 40 = 0 THEN 1 ELSE 4000 END, CASE n % 3 WHEN 0 THEN 'like' ELSE 'mention' END,
-               n::text, 1 + n % 50, jsonb_build_object('room_id', 1, 'message_id', n), CASE WHEN n % 2 = 0 THEN now() END,
-               CASE WHEN n % 10 > 0 THEN now() END
+               n::text, 1 + n % 50, jsonb_build_object('room_id', 1, 'message_id', n),
+               CASE WHEN n % 2 = 0 THEN now() END, CASE WHEN n % 10 > 0 THEN now() END
         FROM generate_series(1, 40000) n;
     INSERT INTO room_invites (code, room_id) SELECT md5(n::text), 1 + n % 1000 FROM generate_series(1, 5000) n;
     ANALYZE;
