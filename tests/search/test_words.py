@@ -268,3 +268,14 @@ async def test_lists_of_people_know_names_without_accents(library: Library) -> N
         answer = await library.api.get(f"/users?{urlencode({'search': text})}", token=person.token)
         assert [each["id"] for each in answer.data["users"]] == [person.id], text
         assert answer.json["meta"]["total"] == 1
+
+
+async def test_lists_of_tracks_know_words_without_accents_and_parts_of_words(library: Library) -> None:
+    owner = await library.named("lists_tracks")
+    track = await library.song(owner, "Guitares électriques", artist="Zoé")
+    for text in ("guitare", "electrique", "ZOE guitares", "uitar", "électri", "zoe el"):
+        found = await library.ask("/tracks", search=text)
+        assert [each["id"] for each in found["tracks"]] == [track], text
+        assert found["total"] == 1
+    for text in ("piano", "guitare piano", "zoe he"):
+        assert (await library.ask("/tracks", search=text))["tracks"] == [], text

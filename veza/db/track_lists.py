@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from veza.db import search_words
+from veza.db.search_words import Reading
 from veza.db.tracks import COLUMNS, PUBLIC, Track, made
 from veza.db.users import COUNTED
 
@@ -59,7 +61,8 @@ async def listed(
     conn: Any, reader_id: int | None, wanted: Wanted, sort: Sort, limit: int, offset: int
 ) -> TrackPage:
     """Public tracks. The caller bounds `limit + offset` by COUNTED."""
-    where, args = _conditions(wanted)
+    reading = await search_words.read(conn, wanted.search) if wanted.search else None
+    where, args = _conditions(wanted, reading)
     condition = " AND ".join([PUBLIC, *where])
     order = _ORDER[sort]
     total = await conn.fetchrow(
@@ -140,7 +143,7 @@ async def trending(conn: Any, days: int, limit: int) -> list[TagCount]:
     return [TagCount(*row) for row in rows]
 
 
-def _conditions(wanted: Wanted) -> tuple[list[str], list[Any]]:
+def _conditions(wanted: Wanted, reading: Reading | None) -> tuple[list[str], list[Any]]:
     """Conditions beside PUBLIC, and their arguments, which begin at `$2`."""
     where: list[str] = []
     args: list[Any] = []
@@ -151,8 +154,17 @@ def _conditions(wanted: Wanted) -> tuple[list[str], list[Any]]:
 
     words = (wanted.search or "").lower().split()[:_WORDS]
     if any(len(word) >= 3 for word in words):
+        # As they are spelt, wherever in a word; or as beginnings of words, whatever their accents.
+        found = []
         for word in words:
             add(f"{_TEXT} LIKE {{}}", f"%{_escaped(word)}%")
+            found.append(where.pop())
+        spelt = " AND ".join(found)
+        if reading is None or reading.begun is None or not all(word.isalnum() for word in words):
+            where.append(spelt)  # with signs in it, it is meant to the letter
+        else:
+            add("t.words @@ {}::tsquery", reading.begun)
+            where.append(f"(({spelt}) OR {where.pop()})")
     elif words:
         # Trigrams need three characters; with fewer, the beginning of the title.
         add("lower(t.title) LIKE {}", f"{_escaped(' '.join(words))}%")
