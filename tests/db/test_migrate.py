@@ -50,6 +50,10 @@ CATALOG = {
         FROM pg_type t WHERE t.typnamespace = 'public'::regnamespace AND t.typtype IN ('e', 'd', 'r')
           AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = t.oid AND d.deptype = 'e')""",
     "statistics": "SELECT pg_get_statisticsobjdef(oid) FROM pg_statistic_ext",
+    "text search": """
+        SELECT c.cfgname, m.maptokentype, m.mapseqno, d.dictname
+        FROM pg_ts_config c JOIN pg_ts_config_map m ON m.mapcfg = c.oid JOIN pg_ts_dict d ON d.oid = m.mapdict
+        WHERE c.cfgnamespace = 'public'::regnamespace""",
     "extensions": "SELECT extname, extversion FROM pg_extension",
     "comments": "SELECT objoid::regclass::text, objsubid, description FROM pg_description WHERE objoid > 16384"
     " AND classoid = 'pg_class'::regclass",
