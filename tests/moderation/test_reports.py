@@ -186,12 +186,15 @@ async def test_nobody_handles_reports_about_himself_or_about_who_is_not_below_hi
     )
     close = {"status": "dismissed"}
     for who, ids in (
-        (court.moderator, about.values()),
-        (court.admin, [about[court.admin.id], about[chief.id]]),
+        (court.moderator, [about[who.id] for who in (peer, court.admin, chief)]),
+        (court.admin, [about[chief.id]]),
         (reporter, about.values()),
     ):
         for report_id in ids:
             refused(await court.put(f"/admin/reports/{report_id}", close, who), 403, "FORBIDDEN")
+    for himself in (court.moderator, court.admin):
+        mine = await court.put(f"/admin/reports/{about[himself.id]}", close, himself)
+        refused(mine, 404, "REPORT_NOT_FOUND")
     assert (await court.put(f"/admin/reports/{about[peer.id]}", close, court.admin)).status == 200
     # He becomes one who is not below while it is open: looked at in the transaction.
     accused = await court.person()
@@ -284,3 +287,27 @@ async def test_a_report_outlives_the_people_it_is_about(court: Court) -> None:
     assert (
         await court.put(f"/admin/reports/{report_id}", {"status": "resolved"}, court.moderator)
     ).status == 200
+
+
+async def test_what_is_said_about_himself_does_not_exist_for_a_moderator(court: Court) -> None:
+    """Neither by its number, nor beside other reports about the same thing, nor in what is counted."""
+    reporter, friend = await court.people(2)
+    room = await court.house.room(court.moderator, friend, reporter)
+    mine = (await court.report(reporter, "room", room.id, reason="he runs it badly")).data["report_id"]
+    # It is somebody else's now, and what is reported next is about him.
+    given = await court.put(f"/chat/rooms/{room.id}/members/{friend.id}", {"role": "owner"}, court.moderator)
+    assert given.status == 200, given.raw
+    other = await court.person()
+    theirs = (await court.report(other, "room", room.id, reason="so does he")).data["report_id"]
+    seen = (await court.get(f"/admin/reports/{theirs}", court.moderator)).data
+    assert (seen["others"], seen["report"]["on_target"], seen["report"]["open_on_target"]) == ([], 1, 1)
+    seen = (await court.get(f"/admin/reports/{theirs}", court.admin)).data
+    assert [one["id"] for one in seen["others"]] == [mine] and seen["report"]["on_target"] == 2
+    (listed,) = await queue(court, court.moderator, f"&target_type=room&target_id={room.id}")
+    assert (listed["id"], listed["on_target"]) == (theirs, 1)
+    close = {"status": "dismissed", "others": True}
+    refused(await court.put(f"/admin/reports/{mine}", close, court.moderator), 404, "REPORT_NOT_FOUND")
+    handled = await court.put(f"/admin/reports/{theirs}", close, court.moderator)
+    assert (handled.status, handled.data["on_target"]) == (200, 1), handled.raw
+    # All about the same thing: not those about somebody else, who may be above him.
+    assert await court.sql("SELECT status FROM reports WHERE id = $1", mine) == "open"

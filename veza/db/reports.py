@@ -110,7 +110,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What becomes of a report. `others`: and of those about the same thing that are open."""
+    """What becomes of a report. `others`: and of those about the same thing and person that are open."""
 
     status: Status
     outcome: Outcome | None = None
@@ -128,12 +128,14 @@ class AlreadyHandled(Exception):
 
 
 _snapshot = msgspec.json.Decoder(dict[str, Any]).decode
+# `$1` is the reader: what is said about himself does not exist for him.
 _SELECT: Final = """
     SELECT p.id, p.status, p.category, p.reason, p.created_at, p.reporter_id, who.username, p.target_type, p.target_id,
            p.accused_id, accused.username, p.snapshot,
-           (SELECT count(*) FROM reports o WHERE o.target_type = p.target_type AND o.target_id = p.target_id),
-           (SELECT count(*) FROM reports o
-            WHERE o.target_type = p.target_type AND o.target_id = p.target_id AND o.status = 'open'),
+           (SELECT count(*) FROM reports o WHERE o.target_type = p.target_type AND o.target_id = p.target_id
+            AND o.accused_id IS DISTINCT FROM $1),
+           (SELECT count(*) FROM reports o WHERE o.target_type = p.target_type AND o.target_id = p.target_id
+            AND o.accused_id IS DISTINCT FROM $1 AND o.status = 'open'),
            p.outcome, p.note, p.handled_by, handler.username, p.handled_at,
            p.message_id, m.room_id, coalesce(r.name, r.kind), m.user_id, author.username, m.content, m.created_at,
            m.deleted_at IS NOT NULL
@@ -235,7 +237,7 @@ async def opened(conn: Any, act: Act, report_id: int) -> Opened | None:
     """A report with the messages around the one it is about, wherever that was said; so that this was looked at is in
     the audit log. None: there is no such report, or it is about the reader himself."""
     row = await conn.fetchrow(
-        f"{_SELECT} WHERE p.id = $1 AND p.accused_id IS DISTINCT FROM $2", report_id, act.actor_id
+        f"{_SELECT} WHERE p.id = $2 AND p.accused_id IS DISTINCT FROM $1", act.actor_id, report_id
     )
     if row is None:
         return None
@@ -243,10 +245,12 @@ async def opened(conn: Any, act: Act, report_id: int) -> Opened | None:
     others = await conn.fetch(
         f"""SELECT p.id, p.status, p.category, p.reason, p.reporter_id, u.username, p.created_at
             FROM reports p LEFT JOIN users u ON u.id = p.reporter_id
-            WHERE p.target_type = $1 AND p.target_id = $2 AND p.id <> $3 ORDER BY p.id DESC LIMIT {_OTHERS}""",
+            WHERE p.target_type = $1 AND p.target_id = $2 AND p.id <> $3 AND p.accused_id IS DISTINCT FROM $4
+            ORDER BY p.id DESC LIMIT {_OTHERS}""",
         report.target_type,
         report.target_id,
         report_id,
+        act.actor_id,
     )
     around = []
     if report.message_id is not None:
@@ -263,13 +267,14 @@ async def opened(conn: Any, act: Act, report_id: int) -> Opened | None:
 
 
 async def handle(conn: Any, act: Act, report_id: int, verdict: Verdict, check: Check) -> Report | None:
-    """Close a report, or open it again; who complained is told. None: there is no such report.
+    """Close a report, or open it again; who complained is told. None: there is no such report, or it is about the
+    actor himself.
 
     Raises:
         AlreadyHandled: by somebody else.
     """
     known = await conn.fetchrow("SELECT accused_id FROM reports WHERE id = $1", report_id)
-    if known is None:
+    if known is None or known["accused_id"] == act.actor_id:
         return None
     accused = known["accused_id"]
     if accused is None:
@@ -287,12 +292,14 @@ async def handle(conn: Any, act: Act, report_id: int, verdict: Verdict, check: C
         raise AlreadyHandled(before["status"], before["handled_by"])
     ids = [report_id]
     if verdict.others and verdict.status != "open":
+        # About the same person too, for only him `check` has seen: rooms change hands.
         rows = await conn.fetch(
             """SELECT id FROM reports WHERE target_type = $1 AND target_id = $2 AND status = 'open' AND id <> $3
-               ORDER BY id FOR NO KEY UPDATE""",
+               AND accused_id IS NOT DISTINCT FROM $4 ORDER BY id FOR NO KEY UPDATE""",
             before["target_type"],
             before["target_id"],
             report_id,
+            accused,
         )
         ids += [row[0] for row in rows]
     handled = await conn.fetch(
@@ -325,4 +332,4 @@ async def handle(conn: Any, act: Act, report_id: int, verdict: Verdict, check: C
                 target_id=before["target_id"],
             )
             await outbox.put(conn, told)
-    return _report(await conn.fetchrow(f"{_SELECT} WHERE p.id = $1", report_id))
+    return _report(await conn.fetchrow(f"{_SELECT} WHERE p.id = $2", act.actor_id, report_id))
