@@ -151,6 +151,30 @@ async def test_the_last_super_admin_stays_and_admins_delete_those_below(api: Api
     assert entry.startswith(str(admin.id)) and "spam" in entry
 
 
+async def test_nobody_acts_on_who_is_gone(api: Api) -> None:
+    """Least of all brings him back, or gives him a role."""
+    db = api.services.db
+    admin, gone = await api.person(), await api.person()
+    await sql(db, "UPDATE users SET role = 'super_admin' WHERE id = $1", admin.id)
+    api.services.registry.changed_user(admin.id)
+    assert (await leave(api, gone)).status == 200
+    before = await sql(db, "SELECT u::text FROM users u WHERE id = $1", gone.id)
+    acts = "SELECT count(*) FROM audit_log"
+    noted = await sql(db, acts)
+    sanctions = f"/moderation/users/{gone.id}/sanctions"
+    for answer in (
+        await api.put(f"/admin/users/{gone.id}", {"is_active": True}, token=admin.token),
+        await api.put(f"/admin/users/{gone.id}", {"role": "admin"}, token=admin.token),
+        await api.post(sanctions, {"kind": "mute", "duration": 60}, token=admin.token),
+        await api.post(sanctions, {"kind": "warning", "reason": "hello?"}, token=admin.token),
+        await api.delete(f"{sanctions}/mute", token=admin.token),
+    ):
+        refused(answer, 404, "USER_NOT_FOUND")
+    assert await sql(db, "SELECT u::text FROM users u WHERE id = $1", gone.id) == before
+    assert await sql(db, acts) == noted
+    assert await sql(db, "SELECT count(*) FROM sanctions WHERE user_id = $1", gone.id) == 0
+
+
 async def test_a_transaction_that_fails_leaves_everything(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     person = await api.person()
 

@@ -91,8 +91,6 @@ async def close_other(
     """An administrator wishes it. None: there is no such account (any more). `check` raises what forbids it."""
     if not await powers.hold(conn, act.actor_id, user_id, check):
         return None
-    if await conn.fetchval("SELECT deleted_at IS NOT NULL FROM users WHERE id = $1", user_id):
-        return None
     await record(conn, act, "user.delete", "user", user_id, {"reason": reason} if reason else {})
     return await _close(conn, user_id, name)
 

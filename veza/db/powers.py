@@ -19,9 +19,10 @@ BANNED: Final = "coalesce(u.banned_until > now(), false)"
 
 
 async def hold(conn: Any, actor_id: int, target_id: int, check: Check) -> bool:
-    """Lock both, and have `check` look at their roles. False: there is no such target."""
+    """Lock both, and have `check` look at their roles. False: there is no such target, or its account was deleted."""
     rows = await conn.fetch(
-        f"""SELECT u.id, CASE WHEN u.is_active AND NOT {BANNED} THEN u.role ELSE '' END AS powers, u.role
+        f"""SELECT u.id, CASE WHEN u.is_active AND NOT {BANNED} THEN u.role ELSE '' END AS powers, u.role,
+                   u.deleted_at IS NULL AS lives
             FROM users u WHERE u.id = ANY ($1::bigint[]) ORDER BY u.id FOR NO KEY UPDATE""",
         [actor_id, target_id],
     )
@@ -29,7 +30,7 @@ async def hold(conn: Any, actor_id: int, target_id: int, check: Check) -> bool:
     if target_id not in found:
         return False
     check(found[actor_id]["powers"] if actor_id in found else "", found[target_id]["role"])
-    return True
+    return bool(found[target_id]["lives"])
 
 
 def moderation(user_id: int, action: str, key: str, **details: Any) -> Event:
