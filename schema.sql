@@ -623,6 +623,7 @@ CREATE TABLE outbox (
     created_at      timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX outbox_actor ON outbox (actor_id);
+CREATE INDEX outbox_cards ON outbox (id) WHERE kind = 'card';
 
 -- `key` names the cause: nobody is told of one cause twice. `told_at` is null until it went to a socket of the person,
 -- or was not wanted there.

@@ -16,6 +16,7 @@ import msgspec
 from veza.db.notifications import JOINED, MAILED, VIEW, Notification, made
 
 EVENTS: Final = 500  # a pass
+COUNTED: Final = 10_000  # what waits is counted up to here and no further
 PEOPLE: Final = 250  # a page of followers or members: no more, for whoever talks meanwhile waits behind it
 
 # Who is really told: not of his own acts, nor by anybody he blocked or muted, or who blocked him; a member, of a
@@ -203,8 +204,11 @@ async def put_off(conn: Any, id: int, seconds: float) -> None:
 
 
 async def waiting(conn: Any) -> Waiting:
+    """Counted up to COUNTED, the oldest first."""
     row = await conn.fetchrow(
         "SELECT count(*), CASE WHEN count(*) > 0"
-        " THEN greatest(0, extract(epoch FROM min(run_after) - now()))::float8 END FROM outbox"
+        " THEN greatest(0, extract(epoch FROM min(run_after) - now()))::float8 END"
+        " FROM (SELECT run_after FROM outbox ORDER BY id LIMIT $1) AS oldest",
+        COUNTED,
     )
     return Waiting(*row)

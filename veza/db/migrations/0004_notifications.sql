@@ -3,6 +3,9 @@
 -- An event is carried to followers page by page, by id.
 CREATE INDEX follows_pages ON follows (followed_id, follower_id);
 
+-- Cards are looked for by themselves, however many events wait before them.
+CREATE INDEX outbox_cards ON outbox (id) WHERE kind = 'card';
+
 -- What a new message causes others to be told: who is mentioned in it (the first 50), whose message it answers, who gets
 -- a letter while nothing tells him so. The courier tells each of them once.
 CREATE FUNCTION ledger_causes(
