@@ -3,22 +3,21 @@
 /** Those that forms offer; the server knows all of ISO 4217. */
 export const CURRENCIES = ["EUR", "GBP", "CHF", "USD", "CAD", "AUD", "JPY", "SEK", "NOK", "DKK", "PLN", "CZK"];
 
-const DIGITS = new Map();
+// ISO 4217, as the server has it (veza/db/currencies.py). Browsers only know how many digits are usual: none of a
+// forint, which would make a hundred of one.
+const WHOLE = new Set("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split(" "));
+const THOUSANDTHS = new Set("BHD IQD JOD KWD LYD OMR TND".split(" "));
 
 function digits(currency) {
-  if (!DIGITS.has(currency)) {
-    const how = new Intl.NumberFormat("en", { style: "currency", currency }).resolvedOptions();
-    DIGITS.set(currency, how.maximumFractionDigits);
-  }
-  return DIGITS.get(currency);
+  return WHOLE.has(currency) ? 0 : THOUSANDTHS.has(currency) ? 3 : 2;
 }
 
 /** 123450 → "€1,234.50"; nothing → null. */
 export function money(cents, currency) {
   if (cents === null || cents === undefined) return null;
   const value = cents / 10 ** digits(currency);
-  const how = { style: "currency", currency };
-  if (Number.isInteger(value)) how.maximumFractionDigits = how.minimumFractionDigits = 0;
+  const shown = Number.isInteger(value) ? 0 : digits(currency);
+  const how = { style: "currency", currency, minimumFractionDigits: shown, maximumFractionDigits: shown };
   return new Intl.NumberFormat([], how).format(value);
 }
 
