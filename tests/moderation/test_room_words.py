@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.moderation.conftest import Court, refused
+from veza.http.api import room_words as form
 
 
 async def test_what_is_not_said_in_a_room(court: Court) -> None:
@@ -28,6 +31,11 @@ async def test_what_is_not_said_in_a_room(court: Court) -> None:
         assert answer.details["position"] in (0, 1, 2)
         answer = await court.put(f"/chat/messages/{before['id']}", {"content": said}, member)
         refused(answer, 400, "WORD_FILTERED")
+    for field, said in (("media_url", "https://example.org/so/na%C3%AFve"), ("media_type", "a cunt")):
+        refusal = await talker.refused(
+            "WORD_FILTERED", "room_message", room=room, content="look", **{field: said}
+        )
+        assert refusal["details"]["field"] == field
     fine = await talker.say(room, "Scunthorpe, naively; shut, up")
     await ear.expect("room_message", id=fine["id"])
     assert ear.seen("error") == [] and len(ear.seen("room_message")) == 2
@@ -43,6 +51,17 @@ async def test_what_is_not_said_in_a_room(court: Court) -> None:
     assert (await court.put(path, {"words": []}, owner)).data == {"words": []}
     await talker.say(room, "a naive question")
     assert await court.acts("room.words", target=room) == [("room.words", owner.id)] * 2
+
+
+def test_a_huge_list_is_refused_before_any_of_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folding a body full of marks would hold up everybody for seconds."""
+
+    def never(word: str) -> str:
+        raise AssertionError("it was folded")
+
+    monkeypatch.setattr(form, "fold", never)
+    for words in (["a" + "\u0301" * 999] * 800, ["a"] * 801, ["a" * 100_000]):
+        assert [field for field, _ in form.Chosen(words).check()] == ["words"]
 
 
 async def test_the_list_is_for_who_keeps_the_room(court: Court) -> None:

@@ -155,7 +155,7 @@ class RoomBase(Actor):
         if (person.user_id, other) in self.blocks:
             raise Refused(BLOCKED, "You have blocked this person.")
 
-    def refuse_words(self, person: Person, text: str) -> None:
+    def refuse_words(self, person: Person, text: str, field: str = "content") -> None:
         """Who is no moderator does not say certain words here. He alone is told, and where; which they are nobody."""
         if self.words and self.roster.level(person) < rules.MODERATOR:
             place = self.words.find(text)
@@ -163,7 +163,7 @@ class RoomBase(Actor):
                 raise Refused(
                     WORD_FILTERED,
                     "There is a word in it that is not said in this room.",
-                    field="content",
+                    field=field,
                     position=place.position,
                     length=place.length,
                 )

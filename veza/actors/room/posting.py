@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import trio
 from outcome import Outcome, Value
 
@@ -27,6 +29,8 @@ from veza.db import messages as messages_db
 from veza.db.ledger import Post, Receipt
 from veza.db.messages import Message
 
+_BESIDE = 2000  # characters; nothing longer is said beside a message
+
 
 class Posting(Resuming):
     """What a member sees is durable; an acknowledgement goes before the echo."""
@@ -41,6 +45,9 @@ class Posting(Resuming):
         self.refuse_blocked(person)
         content = rules.content(wish.content)
         self.refuse_words(person, content)
+        if self.words:  # not beside it either
+            self.refuse_words(person, unquote((wish.media_url or "")[:_BESIDE]), "media_url")
+            self.refuse_words(person, (wish.media_type or "")[:_BESIDE], "media_type")
         post = Post(
             self.room_id,
             person.user_id,

@@ -29,8 +29,9 @@ class Chosen(Struct, frozen=True):
     words: list[str]
 
     def check(self) -> Iterator[tuple[str, str]]:
-        if len(self.words) > 4 * MOST:
-            yield "words", f"A room has at most {MOST} of them."
+        # Before any is folded, which takes its time while nothing else happens here.
+        if len(self.words) > 4 * MOST or sum(map(len, self.words)) > 2 * MOST * LONGEST:
+            yield "words", f"A room has at most {MOST} of them, of at most {LONGEST} characters each."
             return
         try:
             if len(self.folded()) > MOST:
@@ -40,7 +41,7 @@ class Chosen(Struct, frozen=True):
 
     def folded(self) -> tuple[str, ...]:
         """Each once. Raises NotAWord."""
-        return tuple(sorted({fold(word[: 20 * LONGEST]) for word in self.words}))
+        return tuple(sorted({fold(word) for word in self.words}))
 
 
 class RoomWords(Struct, frozen=True):
