@@ -182,6 +182,7 @@ _FILL = """
         SELECT 2 + n % 2999, 2 + (n * 13 + 1) % 2999 FROM generate_series(1, 20000) n
         WHERE n % 2999 <> (n * 13 + 1) % 2999 ON CONFLICT DO NOTHING;
     INSERT INTO blocks (blocker_id, blocked_id) SELECT n, n + 1 FROM generate_series(1, 2900) n;
+    INSERT INTO mutes (muter_id, muted_id) SELECT n, n + 1 FROM generate_series(1, 2900) n;
     INSERT INTO playlists (owner_id, title) SELECT 1 + n % 3000, 'list' FROM generate_series(1, 9000) n;
     INSERT INTO playlist_items (playlist_id, track_id, position)
         SELECT 1 + n / 20, 1 + n, n % 20 FROM generate_series(0, 9999) n;

@@ -62,7 +62,7 @@ class Records:
         assert unit is parties_db.room, unit
         room = rooms_db.Room(1, "public", "jazz", None, 1, None, 0, 0, 0, 2, NOON)
         members = [rooms_db.Member(1, "ann", "owner", 0), rooms_db.Member(2, "bob", "member", 0)]
-        return parties_db.Opened(rooms_db.Loaded(room, members, []), self.row)
+        return parties_db.Opened(rooms_db.Loaded(room, members, []), self.row, [])
 
     async def write(self, unit: Any, room_id: int, *args: Any) -> Any:
         await trio.lowlevel.checkpoint()
