@@ -27,7 +27,7 @@ import trio
 from veza import log
 from veza.media.child import ENVIRONMENT
 
-SECONDS: Final = 20.0  # for one image, waiting for the machine included
+SECONDS: Final = 20.0  # for one image; and, before that, until its turn comes
 AT_ONCE: Final = 2
 _CHILD: Final = Path(__file__).with_name("image_child.py")
 _HASH: Final = re.compile(r"[0-9a-f]{20}")
@@ -40,6 +40,10 @@ class NotAnImage(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Busy(Exception):
+    """So many images are waiting to be decoded that this one's turn did not come."""
 
 
 class Shape(msgspec.Struct, frozen=True):
@@ -99,10 +103,13 @@ class Pictures:
 
         Raises:
             NotAnImage: it is none, or it is damaged or too large.
+            Busy: its turn did not come; nothing is known of it.
         """
         command = [sys.executable, "-I", str(_CHILD), self.shape.how, *map(str, self.shape.sizes)]
-        with trio.move_on_after(SECONDS):
+        begun = False
+        with trio.move_on_after(SECONDS) as patience:
             async with self._decoders:
+                begun, patience.deadline = True, trio.current_time() + SECONDS
                 done = await trio.run_process(
                     command,
                     stdin=data,
@@ -113,6 +120,8 @@ class Pictures:
                     cwd="/",
                 )
             return _read(done.returncode, done.stdout)
+        if not begun:
+            raise Busy
         raise NotAnImage("This image takes too long to decode.")
 
     def path(self, id: int, hash: str, size: int) -> Path:

@@ -19,7 +19,7 @@ from quart import Blueprint, Response, request
 from veza.db import avatars as avatars_db
 from veza.http.api.chat import no_person
 from veza.http.api.envelope import not_found
-from veza.http.api.images import ASK_AGAIN, answer, decoded, received, sent, storing
+from veza.http.api.images import ASK_AGAIN, answer, decoded, received, receiving, sent, storing
 from veza.http.api.intake import takes_query
 from veza.http.api.openapi import answers, describe, fails
 from veza.http.api.services import services
@@ -62,7 +62,8 @@ async def put_avatar(call: Call) -> Answer:
     """
     user_id = call.user().user_id
     s = call.services
-    made = await decoded(s.avatars, await received(call, s.settings.image_limit, _FILES))
+    with receiving(call, user_id):
+        made = await decoded(s.avatars, await received(call, s.settings.image_limit, _FILES))
     address = f"/api/v1/users/{user_id}/avatar?v={made.hash}"
     async with s.avatars.turn(user_id):
         async with storing():

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
 import trio
 from quart import Response, request
 
+from veza.actors.upload_desk import TooMany
 from veza.http.api.envelope import ApiError
 from veza.http.api.multipart import OVERHEAD, FormReader, boundary_of, too_large
+from veza.http.api.uploads import too_many_uploads
 from veza.http.rawasgi import Call
-from veza.media.images import NotAnImage, Picture, Pictures
+from veza.media.images import Busy, NotAnImage, Picture, Pictures
 
 _FOREVER: Final = "public, max-age=31536000, immutable"
 ASK_AGAIN: Final = "public, no-cache"
+
+
+@contextmanager
+def receiving(call: Call, user_id: int) -> Iterator[None]:
+    """Around a person's image, from its first byte on: it is held in memory, so of each there are only so many.
+
+    Raises:
+        ApiError: 429, as many as one may have are under way.
+    """
+    try:
+        with call.services.desk.under_way(user_id, call.services.settings.uploads_per_user):
+            yield
+    except TooMany:
+        raise too_many_uploads() from None
 
 
 async def received(call: Call, limit: int, files: tuple[str, ...]) -> bytes:
@@ -32,11 +48,18 @@ async def received(call: Call, limit: int, files: tuple[str, ...]) -> bytes:
         raise too_large(limit)
     if form:
         reader = FormReader(boundary_of(call.header("content-type")), files, limit)
-        pieces: list[memoryview] = []
+        image = bytearray()
+        total = 0
         while data := await call.read():
-            pieces += reader.feed(data)
+            total += len(data)
+            if total > limit + OVERHEAD:  # behind the last boundary a form may go on with what means nothing
+                raise too_large(limit)
+            for piece in reader.feed(
+                data
+            ):  # copied: of one that comes byte by byte the pieces would be what is large
+                image += piece
         reader.finish()
-        return b"".join(pieces)
+        return bytes(image)
     if not kind.startswith("image/") and kind != "application/octet-stream":
         raise ApiError(
             415,
@@ -52,11 +75,15 @@ async def received(call: Call, limit: int, files: tuple[str, ...]) -> bytes:
 
 
 async def decoded(pictures: Pictures, data: bytes) -> Picture:
-    """Its renditions. Raises ApiError 415."""
+    """Its renditions. Raises ApiError: 415; 503, too many others are decoded."""
     try:
         return await pictures.make(data)
     except NotAnImage as error:
         raise ApiError(415, "NOT_AN_IMAGE", error.reason) from None
+    except Busy:
+        raise ApiError(
+            503, "UNAVAILABLE", "Too many images are being decoded just now; try again.", retry_after=10
+        ) from None
 
 
 @asynccontextmanager

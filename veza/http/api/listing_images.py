@@ -21,7 +21,7 @@ from veza.db.listing_images import LARGE, Image
 from veza.http.api.access import signed_in
 from veza.http.api.avatars import NoFields
 from veza.http.api.envelope import ApiError, conflict, not_found, ok
-from veza.http.api.images import decoded, received, sent, storing
+from veza.http.api.images import decoded, received, receiving, sent, storing
 from veza.http.api.intake import takes, takes_query
 from veza.http.api.listings import must_be_own, no_listing
 from veza.http.api.openapi import answers, describe, fails
@@ -71,7 +71,8 @@ async def put_image(call: Call) -> Answer:
         raise await _not_own(call, listing_id)
     if place.count >= MOST:
         raise _full()
-    made = await decoded(s.listing_images, await received(call, s.settings.listing_image_limit, _FILES))
+    with receiving(call, user_id):
+        made = await decoded(s.listing_images, await received(call, s.settings.listing_image_limit, _FILES))
     async with storing():
         added = await images.add(s.db, s.listing_images, listing_id, user_id, made)
     if added == "full":
