@@ -18,6 +18,7 @@ from tests.chat.conftest import House, Person
 from tests.live.conftest import Air
 from veza.db import export
 from veza.db.errors import Unavailable
+from veza.http.api import exporting
 
 PATH = "/users/me/export"
 
@@ -182,6 +183,27 @@ async def test_a_client_that_leaves_or_waits_holds_nothing_up(air: Air) -> None:
         await comes(free)
     async with asking(house, people[0]) as answer:
         assert answer.status_code == 429  # five a day
+
+
+async def test_who_reads_a_byte_now_and_then_keeps_no_place(autojump_clock: trio.abc.Clock) -> None:
+    piece = bytes(exporting.PIECE)
+
+    async def read(seconds: float, pieces: int) -> None:
+        async def emit(data: bytes) -> None:
+            await trio.sleep(seconds)
+
+        send = exporting.paced(emit)
+        for _ in range(pieces):
+            await send(piece)
+
+    await read(1.9, 5000)  # a slow line, for hours
+    await read(100, 1)  # one that stumbles
+    began = trio.current_time()
+    with pytest.raises(trio.TooSlowError):
+        await read(20, 5000)
+    assert trio.current_time() - began < 200
+    with pytest.raises(trio.TooSlowError):
+        await read(3600, 1)
 
 
 @pytest.mark.parametrize("how", ["the database", "a logout"])

@@ -31,6 +31,8 @@ from veza.security.rates import Buckets, Clock
 
 AT_ONCE: Final = 2
 A_DAY: Final = 5  # for one person
+PATIENCE: Final = 120.0  # seconds a client may keep us waiting in all, and longer the more he has taken
+SLOWEST: Final = 32 * 1024  # bytes a second
 PIECE: Final = 64 * 1024  # bytes gathered before they are sent
 _READ: Final = 256 * 1024
 _AVATAR: Final = re.compile(r"/api/v1/users/\d{1,19}/avatar\?v=([0-9a-f]{20})")
@@ -56,6 +58,22 @@ Passwords, keys and other secrets are not in here. Of other people there are onl
 """
 
 Emit = Callable[[bytes], Awaitable[None]]
+
+
+def paced(emit: Emit) -> Emit:
+    """The same, for a client who takes what he asked for: there are few places, and whoever reads a byte a minute would
+    keep one for ever. Raises trio.TooSlowError: he took less than SLOWEST bytes a second, beyond PATIENCE."""
+    taken, waited = 0, 0.0
+
+    async def paced_emit(data: bytes) -> None:
+        nonlocal taken, waited
+        began = trio.current_time()
+        with trio.fail_at(began + PATIENCE + taken / SLOWEST - waited):
+            await emit(data)
+        taken += len(data)
+        waited += trio.current_time() - began
+
+    return paced_emit
 
 
 class Exports:
@@ -121,9 +139,9 @@ class Export:
         """Write it all, giving the pieces to `emit`. Cancelled, it ends at the next page or piece.
 
         Raises:
-            DatabaseError, OSError, AuthFailed: it is not whole and will not be.
+            DatabaseError, OSError, AuthFailed, trio.TooSlowError: it is not whole and will not be.
         """
-        await trio.to_thread.run_sync(self._write, emit, limiter=limiter)
+        await trio.to_thread.run_sync(self._write, paced(emit), limiter=limiter)
 
     # In the thread ------------------------------------------------------------------------------------
 
