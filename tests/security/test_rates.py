@@ -189,6 +189,25 @@ def test_what_could_not_be_judged_does_not_count(clock: Clock) -> None:
         guard.uncounted("nina", "a")
 
 
+def test_half_a_login_after_a_wait_costs_no_further_wait(clock: Clock) -> None:
+    """Password first, the code with the next request: as browsers do it."""
+    guard = LoginGuard(5, clock=clock)
+    while not (wait := guard.attempt("nina", "a")):
+        guard.failed("nina")
+    for _ in range(3):
+        clock.now += wait
+        for _ in range(10):
+            assert guard.attempt("nina", "a") == 0
+            guard.uncounted("nina", "a")
+        assert guard.attempt("nina", "a") == 0  # the whole of it, and wrong
+        guard.failed("nina")
+        longer = guard.attempt("nina", "a")
+        assert longer >= 2 * wait
+        guard.uncounted("somebody else", "a")
+        assert guard.attempt("nina", "a") == longer
+        wait = longer
+
+
 def test_an_attack_from_many_addresses_slows_and_never_locks(clock: Clock) -> None:
     guard = LoginGuard(5, clock=clock)
     pauses = []

@@ -106,12 +106,13 @@ class Buckets:
 class _Tries:
     """One (account, address): when the recent tries were, until when it must wait, how long the next wait is."""
 
-    __slots__ = ("next_wait", "stamps", "until")
+    __slots__ = ("before", "next_wait", "stamps", "until")
 
     def __init__(self, first_wait: float) -> None:
         self.stamps: list[float] = []
         self.until = 0.0
         self.next_wait = first_wait
+        self.before: tuple[float, float] | None = None  # the two, before the one try that was let pass last
 
 
 class LoginGuard:
@@ -161,10 +162,12 @@ class LoginGuard:
         if pair.until > now:
             return pair.until - now
         if pair.until and now - pair.until > self._longest_wait + self._window:  # quiet for long: forgiven
-            pair.until, pair.next_wait = 0.0, self._window
+            pair.until, pair.next_wait, pair.before = 0.0, self._window, None
         if pair.until:
             # It has waited before: one try, then the next wait, which is longer.
+            before = pair.until, pair.next_wait
             self._wait(pair, now)
+            pair.before = before
             return 0.0
         pair.stamps = [stamp for stamp in pair.stamps if now - stamp < self._window]
         if len(pair.stamps) >= self._tries:
@@ -177,6 +180,7 @@ class LoginGuard:
         pair.until = now + pair.next_wait
         pair.next_wait = min(self._longest_wait, pair.next_wait * 2)
         pair.stamps.clear()
+        pair.before = None
 
     def failed(self, account: Hashable) -> None:
         """The password was wrong."""
@@ -191,9 +195,12 @@ class LoginGuard:
         self._pairs.pop((account, address), None)
 
     def uncounted(self, account: Hashable, address: str) -> None:
-        """The try could not be judged (the database was away, too many waited): take it back."""
+        """The try could not be judged (the database was away, too many waited, half of a login is missing): take it
+        back."""
         pair = self._pairs.get((account, address))
-        if pair is not None and pair.stamps:
+        if pair is not None and pair.before is not None:
+            (pair.until, pair.next_wait), pair.before = pair.before, None
+        elif pair is not None and pair.stamps:
             pair.stamps.pop()
 
     def pause(self, account: Hashable) -> float:
