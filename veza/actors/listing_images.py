@@ -11,7 +11,7 @@ from typing import Final, Literal
 import trio
 
 from veza.db import listing_images
-from veza.db.listing_images import Image
+from veza.db.listing_images import Image, Refusal
 from veza.db.pool import Database
 from veza.media.images import Picture, Pictures
 
@@ -22,7 +22,7 @@ _SWEEP_BATCH: Final = 500
 
 async def add(
     db: Database, pictures: Pictures, listing_id: int, owner_id: int, picture: Picture
-) -> Image | Literal["gone", "full"]:
+) -> Image | Refusal:
     """Keep a picture, as the last image of one's listing.
 
     Cancelled, it may be one of its images or not; what is left over is swept.
@@ -41,13 +41,15 @@ async def add(
     return added
 
 
-async def remove(db: Database, pictures: Pictures, listing_id: int, owner_id: int, n: int) -> bool:
-    """Take an image away; False: there is no such image of a listing of his."""
+async def remove(
+    db: Database, pictures: Pictures, listing_id: int, owner_id: int, n: int
+) -> Literal["done"] | Refusal:
+    """Take an image away; see `listing_images.remove`."""
     async with pictures.turn(listing_id):
-        if not await db.write(listing_images.remove, listing_id, owner_id, n):
-            return False
-        await _tidy(db, pictures, listing_id)
-    return True
+        done = await db.write(listing_images.remove, listing_id, owner_id, n)
+        if done == "done":
+            await _tidy(db, pictures, listing_id)
+    return done
 
 
 async def forget(db: Database, pictures: Pictures, listing_id: int) -> None:

@@ -33,9 +33,13 @@ class Shown(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where an image may be put: the listing is there and its owner's, and holds so many."""
+    """Where an image may be put: the listing is there and its owner's, and holds so many. `sold`: it stays as it is."""
 
     count: int
+    sold: bool
+
+
+Refusal = Literal["gone", "sold", "full", "differs"]
 
 
 def address(listing_id: int, n: int, hash: str, size: int) -> str:
@@ -49,27 +53,25 @@ def image(listing_id: int, n: int, hash: str, width: int, height: int) -> Image:
 
 async def place(conn: Any, listing_id: int, owner_id: int) -> Place | None:
     """None: no such listing of this person's."""
-    count = await conn.fetchval(
-        """SELECT (SELECT count(*) FROM listing_images WHERE listing_id = l.id)
+    row = await conn.fetchrow(
+        """SELECT (SELECT count(*) FROM listing_images WHERE listing_id = l.id), l.status = 'sold'
            FROM listings l WHERE l.id = $1 AND l.owner_id = $2 AND l.status <> 'removed'""",
         listing_id,
         owner_id,
     )
-    return None if count is None else Place(count)
+    return None if row is None else Place(*row)
 
 
 async def add(
     conn: Any, listing_id: int, owner_id: int, hash: str, width: int, height: int, most: int
-) -> Image | Literal["gone", "full"]:
-    """Put an image behind the others; its files are there already. The listing's row is held, so they count in turn."""
+) -> Image | Refusal:
+    """Put an image behind the others; its files are there already."""
+    if (why := await _hold(conn, listing_id, owner_id)) is not None:
+        return why
     n = await conn.fetchval(
-        """UPDATE listings SET images_made = images_made + 1, updated_at = now()
-           WHERE id = $1 AND owner_id = $2 AND status <> 'removed' RETURNING images_made""",
+        "UPDATE listings SET images_made = images_made + 1, updated_at = now() WHERE id = $1 RETURNING images_made",
         listing_id,
-        owner_id,
     )
-    if n is None:
-        return "gone"
     done = await conn.execute(
         """INSERT INTO listing_images (listing_id, n, position, hash, width, height)
            SELECT $1, $2, coalesce(max(position), 0) + 1, $3, $4, $5 FROM listing_images WHERE listing_id = $1
@@ -84,30 +86,22 @@ async def add(
     return "full" if str(done).endswith(" 0") else image(listing_id, n, hash, width, height)
 
 
-async def remove(conn: Any, listing_id: int, owner_id: int, n: int) -> bool:
-    """False: no such image of a listing of this person's."""
-    done = await conn.execute(
-        """DELETE FROM listing_images i USING listings l
-           WHERE i.listing_id = $1 AND i.n = $3 AND l.id = i.listing_id AND l.owner_id = $2""",
-        listing_id,
-        owner_id,
-        n,
-    )
-    return not str(done).endswith(" 0")
+async def remove(conn: Any, listing_id: int, owner_id: int, n: int) -> Literal["done"] | Refusal:
+    """ "gone": no such image of a listing of this person's."""
+    if (why := await _hold(conn, listing_id, owner_id)) is not None:
+        return why
+    done = await conn.execute("DELETE FROM listing_images WHERE listing_id = $1 AND n = $2", listing_id, n)
+    return "gone" if str(done).endswith(" 0") else "done"
 
 
 async def arrange(
     conn: Any, listing_id: int, owner_id: int, order: Sequence[int]
-) -> Literal["done", "gone", "differs"]:
+) -> Literal["done"] | Refusal:
     """Give all images another order. "differs": these are not exactly the images there are."""
-    held = await conn.fetchval(
-        """SELECT id FROM listings WHERE id = $1 AND owner_id = $2 AND status <> 'removed' FOR NO KEY UPDATE""",
-        listing_id,
-        owner_id,
-    )
-    if held is None:
-        return "gone"
-    there = [row[0] for row in await conn.fetch("SELECT n FROM listing_images WHERE listing_id = $1", held)]
+    if (why := await _hold(conn, listing_id, owner_id)) is not None:
+        return why
+    rows = await conn.fetch("SELECT n FROM listing_images WHERE listing_id = $1", listing_id)
+    there = [row[0] for row in rows]
     if sorted(order) != sorted(there):
         return "differs"
     await conn.execute(
@@ -139,3 +133,16 @@ async def hashes(conn: Any, listing_ids: Sequence[int]) -> dict[int, set[str]]:
     for listing_id, hash in rows:
         found.setdefault(listing_id, set()).add(hash)
     return found
+
+
+async def _hold(conn: Any, listing_id: int, owner_id: int) -> Literal["gone", "sold"] | None:
+    """Hold a listing, so that its images change in turn; why they may not be changed by this person."""
+    status = await conn.fetchval(
+        """SELECT status FROM listings WHERE id = $1 AND owner_id = $2 AND status <> 'removed'
+           FOR NO KEY UPDATE""",
+        listing_id,
+        owner_id,
+    )
+    if status is None:
+        return "gone"
+    return "sold" if status == "sold" else None

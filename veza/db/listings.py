@@ -20,8 +20,9 @@ from veza.db.outbox import Event
 State = Literal["new", "like_new", "good", "fair", "poor"]
 Status = Literal["open", "sold", "closed", "removed"]
 # Why something was not done: no such listing (for this person), no such category, sold already, too many are open,
-# neither a price nor a wish would be left.
-Refusal = Literal["gone", "category", "sold", "full", "nothing"]
+# too many were made, neither a price nor a wish would be left.
+Refusal = Literal["gone", "category", "sold", "full", "often", "nothing"]
+A_DAY: Final = 200  # listings of a person, removed ones included: followers heard of each
 
 
 class Somebody(msgspec.Struct, frozen=True):
@@ -115,12 +116,20 @@ async def one(conn: Any, listing_id: int, reader_id: int | None) -> Listing | No
 
 
 async def create(conn: Any, owner_id: int, new: NewListing, most: int) -> Listing | Refusal:
-    """A new, open listing; those who follow its owner are to hear of it. "full": `most` of his are open already."""
+    """A new, open listing; those who follow its owner are to hear of it. "full": `most` of his are open already;
+    "often": he made A_DAY of them since yesterday."""
     category_id = await _category(conn, new.category)
     if category_id is None:
         return "category"
     if await _open_count(conn, owner_id) >= most:
         return "full"
+    if await conn.fetchval(
+        """SELECT created_at > now() - interval '1 day' FROM listings WHERE owner_id = $1
+           ORDER BY id DESC OFFSET $2 LIMIT 1""",
+        owner_id,
+        A_DAY - 1,
+    ):
+        return "often"
     id = await conn.fetchval(
         """INSERT INTO listings (owner_id, title, description, category_id, state, price_cents, currency,
                                  exchange_for, location)

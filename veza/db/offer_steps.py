@@ -2,8 +2,8 @@
 withdrawn, expired. Every step is one transaction, with what the other side is to hear of it.
 
 Who accepts holds the listings first, in the order of their ids, then the offers: of two who accept at once, also offers
-that cross (mine for yours and yours for mine), one goes first, and the other one finds what is sold. All other steps
-hold one listing more than they need rather than another order.
+that cross (mine for yours and yours for mine), one goes first, and the other one finds what is sold. Who counters holds
+them in the same order; who says no needs the offer alone.
 """
 
 from __future__ import annotations

@@ -20,12 +20,13 @@ from veza.db.offer_words import Deal, Terms
 
 Status = Literal["pending", "countered", "accepted", "rejected", "withdrawn", "expired"]
 # Why something was not done: no such offer or listing (for this person); one's own listing; a block between the two;
-# the listing, or the one in exchange, is not open; there is one already; too many are open; the offer is not in a state
-# for it; it is for the other side to do; its time is over.
+# the other side is shut out; the listing, or the one in exchange, is not open; there is one already; too many are open,
+# or were made; the offer is not in a state for it; it is for the other side to do; its time is over.
 Refusal = Literal[
-    "gone", "no listing", "own", "blocked", "blocking", "not open", "no exchange", "exchange not open",
-    "exists", "full", "decided", "not yours", "expired",
+    "gone", "no listing", "own", "blocked", "blocking", "absent", "not open", "no exchange", "exchange not open",
+    "exists", "full", "often", "decided", "not yours", "expired",
 ]  # fmt: skip
+A_DAY: Final = 200  # offers of a person, whatever became of them: somebody heard of each
 
 
 class Brief(msgspec.Struct, frozen=True):
@@ -160,7 +161,7 @@ async def create(conn: Any, listing_id: int, buyer_id: int, new: NewOffer, most:
     """Make an offer for another's open listing; the other side is to hear of it, by a card and a notification.
 
     Args:
-        most: offers he may have open; "full" then.
+        most: offers he may have open; "full" then. "often": he made A_DAY of them since yesterday.
     """
     # The buyer's row first: two of his offers are counted in turn.
     await conn.execute("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE", buyer_id)
@@ -171,10 +172,8 @@ async def create(conn: Any, listing_id: int, buyer_id: int, new: NewOffer, most:
     seller_id = listing["owner_id"]
     if seller_id == buyer_id:
         return "own"
-    if await conn.fetchval(f"SELECT ({OUT}) FROM users u WHERE u.id = $1", seller_id):
-        return "no listing"
     if (why := await between(conn, buyer_id, seller_id)) is not None:
-        return why
+        return "no listing" if why == "absent" else why
     if listing["status"] != "open":
         return "not open"
     proposed = None if new.proposed_listing_id is None else held.get(new.proposed_listing_id)
@@ -189,6 +188,13 @@ async def create(conn: Any, listing_id: int, buyer_id: int, new: NewOffer, most:
         return "exists"
     if await conn.fetchval(f"SELECT count(*) FROM offers WHERE buyer_id = $1 AND {OPEN}", buyer_id) >= most:
         return "full"
+    if await conn.fetchval(
+        """SELECT created_at > now() - interval '1 day' FROM offers WHERE buyer_id = $1
+           ORDER BY id DESC OFFSET $2 LIMIT 1""",
+        buyer_id,
+        A_DAY - 1,
+    ):
+        return "often"
     id = await conn.fetchval(
         """INSERT INTO offers (listing_id, buyer_id, seller_id, amount_cents, currency, proposed_listing_id, message,
                                expires_at)
@@ -224,9 +230,12 @@ async def hold(conn: Any, *listing_ids: int | None) -> dict[int, Any]:
     return {row["id"]: row for row in rows}
 
 
-async def between(conn: Any, one: int, other: int) -> Literal["blocked", "blocking"] | None:
+async def between(conn: Any, one: int, other: int) -> Literal["blocked", "blocking", "absent"] | None:
+    """Why `one` makes no deal with `other` now: a block between the two, or that the other one is shut out."""
     why = await follows.between(conn, one, other)
-    return why if why in ("blocked", "blocking") else None
+    if why in ("blocked", "blocking"):
+        return why
+    return "absent" if await conn.fetchval(f"SELECT ({OUT}) FROM users u WHERE u.id = $1", other) else None
 
 
 def wrong_exchange(proposed: Any, buyer_id: int) -> Refusal | None:

@@ -23,7 +23,7 @@ from veza.http.api.avatars import NoFields
 from veza.http.api.envelope import ApiError, conflict, not_found, ok
 from veza.http.api.images import decoded, received, receiving, sent, storing
 from veza.http.api.intake import takes, takes_query
-from veza.http.api.listings import must_be_own, no_listing
+from veza.http.api.listings import must_be_own, no_listing, sold
 from veza.http.api.openapi import answers, describe, fails
 from veza.http.api.services import services
 from veza.http.rawasgi import Answer, Call, Route, success
@@ -69,16 +69,16 @@ async def put_image(call: Call) -> Answer:
     place = await s.db.read(images_db.place, listing_id, user_id)
     if place is None:
         raise await _not_own(call, listing_id)
+    if place.sold:
+        raise sold()
     if place.count >= MOST:
         raise _full()
     with receiving(call, user_id):
         made = await decoded(s.listing_images, await received(call, s.settings.listing_image_limit, _FILES))
     async with storing():
         added = await images.add(s.db, s.listing_images, listing_id, user_id, made)
-    if added == "full":
-        raise _full()
-    if added == "gone":
-        raise no_listing()
+    if not isinstance(added, Image):
+        raise {"full": _full, "sold": sold}.get(added, no_listing)()
     return success(added, status=201, message="The picture is saved.")
 
 
@@ -96,11 +96,14 @@ LISTING_IMAGE_ROUTES: Final = (
 @listing_images.delete("/<id:listing_id>/images/<id:n>")
 @signed_in
 @answers()
-@fails(403, 404)
+@fails(403, 404, 409)
 async def delete_image(listing_id: int, n: int, identity: Identity) -> Response:
     """Take a picture away; the others keep their numbers."""
     s = services()
-    if not await images.remove(s.db, s.listing_images, listing_id, identity.user_id, n):
+    outcome = await images.remove(s.db, s.listing_images, listing_id, identity.user_id, n)
+    if outcome == "sold":
+        raise sold()
+    if outcome != "done":
         await must_be_own(listing_id, identity)
         raise no_image()
     return ok(message="The picture is gone.")
@@ -115,6 +118,8 @@ async def arrange_images(listing_id: int, identity: Identity, data: Order) -> Re
     """Give all pictures another order; the first one is what lists show."""
     db = services().db
     outcome = await db.write(images_db.arrange, listing_id, identity.user_id, data.order)
+    if outcome == "sold":
+        raise sold()
     if outcome == "differs":
         raise conflict("CONFLICT", "These are not exactly the images of the listing; look again.")
     found = await db.read(listings_db.one, listing_id, identity.user_id)

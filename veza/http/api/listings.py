@@ -160,6 +160,10 @@ def no_listing() -> ApiError:
     return not_found("This listing", "LISTING_NOT_FOUND")
 
 
+def sold() -> ApiError:
+    return conflict("LISTING_NOT_OPEN", "This listing is sold: it stays as it was.")
+
+
 async def must_be_own(listing_id: int, identity: Identity) -> None:
     """Raises ApiError: 404 where there is no such listing, 403 where it is another's."""
     found = await _found(listing_id, identity)
@@ -188,12 +192,14 @@ def _refuse(why: Refusal) -> NoReturn:
         case "category":
             raise not_found("This category", "CATEGORY_NOT_FOUND")
         case "sold":
-            raise conflict("LISTING_NOT_OPEN", "This listing is sold: it stays as it was.")
+            raise sold()
         case "full":
             most = services().settings.listings_open_max
             raise conflict(
                 "TOO_MANY_LISTINGS", f"Nobody has more than {most} open listings; close one first."
             )
+        case "often":
+            raise conflict("TOO_MANY_LISTINGS", f"Nobody makes more than {listings_db.A_DAY} listings a day.")
         case "nothing":
             raise invalid({"price_cents": "Say a price, what you would take in exchange, or both."})
         case "gone":

@@ -182,6 +182,8 @@ def _refuse(why: Refusal) -> NoReturn:
             raise forbidden("Nobody makes himself an offer.", "OWN_LISTING")
         case "blocked" | "blocking":
             raise blocked(why)
+        case "absent":
+            raise conflict("OFFER_NOT_OPEN", "The other side cannot make a deal now; you can say no.")
         case "not open":
             raise conflict("LISTING_NOT_OPEN", "This listing is not open any more.")
         case "no exchange":
@@ -193,6 +195,8 @@ def _refuse(why: Refusal) -> NoReturn:
         case "full":
             most = services().settings.offers_open_max
             raise conflict("TOO_MANY_OFFERS", f"Nobody has more than {most} open offers; withdraw one first.")
+        case "often":
+            raise conflict("TOO_MANY_OFFERS", f"Nobody makes more than {offers_db.A_DAY} offers a day.")
         case "expired":
             raise conflict("OFFER_NOT_OPEN", "This offer has expired.")
         case "decided":

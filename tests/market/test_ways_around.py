@@ -1,0 +1,86 @@
+"""What people try once a deal is made, or a person is gone: none of it goes through, and nobody is flooded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.market.conftest import Market, refused
+from veza.db import listings, offers
+
+
+async def test_images_of_what_is_sold_stay_as_they_were(market: Market) -> None:
+    ann, bob = await market.people(2)
+    bass = (await market.listing(ann))["id"]
+    await market.sql(
+        """INSERT INTO listing_images (listing_id, n, position, hash, width, height)
+           SELECT $1, n, n, md5(n::text)::char(20), 1, 1 FROM generate_series(1, 2) n RETURNING 1""",
+        bass,
+    )
+    await market.step("accept", (await market.offer(bob, bass))["id"], ann)
+    path = f"/listings/{bass}/images"
+    refused(await market.api.delete(f"{path}/1", token=ann.token), 409, "LISTING_NOT_OPEN")
+    refused(
+        await market.api.put(f"{path}/order", {"order": [2, 1]}, token=ann.token), 409, "LISTING_NOT_OPEN"
+    )
+    refused(await market.api.delete(f"{path}/1", token=bob.token), 403, "FORBIDDEN")
+    shown = (await market.api.get(f"/listings/{bass}")).data["images"]
+    assert [image["n"] for image in shown] == [1, 2]
+
+
+@pytest.mark.parametrize("out", ["is_active = false", "banned_until = 'infinity'"])
+async def test_nobody_makes_a_deal_with_who_was_shut_out(market: Market, out: str) -> None:
+    ann, bob = await market.people(2)
+    things = [(await market.listing(ann))["id"] for _ in range(2)]
+    amp = (await market.listing(bob))["id"]
+    barter = (await market.offer(bob, things[0], proposed_listing_id=amp))["id"]
+    paid = (await market.offer(bob, things[1]))["id"]
+    countered = (await market.offer(ann, amp))["id"]
+    assert (await market.step("counter", countered, bob, {"amount_cents": 5})).status == 200
+    await market.sql(f"UPDATE users SET {out} WHERE id = $1 RETURNING 1", bob.id)
+    await market.told()
+    for offer in (barter, paid, countered):
+        refused(await market.step("accept", offer, ann), 409, "OFFER_NOT_OPEN")
+    refused(await market.step("counter", paid, ann, {"amount_cents": 7}), 409, "OFFER_NOT_OPEN")
+    assert await market.told() == []
+    assert [await market.status("listings", id) for id in (*things, amp)] == ["open"] * 3
+    # To say no is always possible; and once he is back, so is the rest.
+    assert (await market.step("reject", barter, ann)).status == 200
+    await market.sql(
+        "UPDATE users SET is_active = true, banned_until = NULL WHERE id = $1 RETURNING 1", bob.id
+    )
+    assert (await market.step("accept", paid, ann)).status == 200
+
+
+async def test_nobody_is_flooded_with_offers_and_listings(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is taken back counts as well: each was told to somebody."""
+    monkeypatch.setattr(offers, "A_DAY", 3)
+    monkeypatch.setattr(listings, "A_DAY", 3)
+    ann, bob = await market.people(2)
+    bass = (await market.listing(ann))["id"]
+    made: Any = None
+    for _ in range(3):
+        made = (await market.offer(bob, bass))["id"]
+        assert (await market.step("withdraw", made, bob)).status == 200
+    await market.told()
+    answer = await market.api.post(f"/listings/{bass}/offers", {"amount_cents": 5}, token=bob.token)
+    refused(answer, 409, "TOO_MANY_OFFERS")
+    assert await market.told() == []
+    await market.sql(
+        "UPDATE offers SET created_at = now() - interval '25 hours' WHERE buyer_id = $1 RETURNING 1", bob.id
+    )
+    assert await market.offer(bob, bass)
+
+    for _ in range(2):
+        another = (await market.listing(ann))["id"]
+        assert (await market.api.delete(f"/listings/{another}", token=ann.token)).status == 200
+    await market.told()
+    body = {"title": "One more", "category": "basses", "state": "good", "price_cents": 5}
+    refused(await market.api.post("/listings", body, token=ann.token), 409, "TOO_MANY_LISTINGS")
+    assert await market.told() == []
+    # One that is there is opened again all the same.
+    for status in ("closed", "open"):
+        assert (await market.api.put(f"/listings/{bass}", {"status": status}, token=ann.token)).status == 200
