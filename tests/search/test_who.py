@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.search.conftest import Library, Person
 from veza.db import message_search, search_words
 from veza.db.message_search import Heard, Where
 
 
-async def test_messages_are_found_by_members_alone(library: Library) -> None:
+@pytest.mark.parametrize("part", [0, 1_000_000])
+async def test_messages_are_found_by_members_alone(library: Library, monkeypatch: Any, part: int) -> None:
+    """Whether the index looks into his rooms alone (0), or what it finds is looked through for them."""
+    monkeypatch.setattr(message_search, "_PART", part)
     owner, member, stranger = await library.people(3)
     public = await library.room("Wide open", owner)
     private = await library.room("Closed", owner, member, kind="private")
@@ -147,7 +152,11 @@ async def test_a_block_hides_two_from_each_other(library: Library) -> None:
         assert [kind for kind, _ in begun].count("listings") == expected
 
 
-async def test_pages_of_the_chats_search_hold_everything_once(library: Library) -> None:
+@pytest.mark.parametrize("part", [0, 1_000_000])
+async def test_pages_of_the_chats_search_hold_everything_once(
+    library: Library, monkeypatch: Any, part: int
+) -> None:
+    monkeypatch.setattr(message_search, "_PART", part)
     owner, other = await library.people(2)
     rooms = [await library.room(f"Pages {n}", owner, kind="private") for n in range(3)]
     said = [await library.said(rooms[n % 3], owner, f"tarantella {n}") for n in range(25)]

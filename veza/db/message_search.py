@@ -6,7 +6,7 @@ the page is full. Where a word is rare, the rest is looked at in one go. And a s
 messages that hold the words but are in other rooms: the page says up to where it has looked, and the next one goes on
 there. So every search costs about the same, and none leaves anything out.
 
-Whoever is in few rooms, or names one, has the index look into these rooms alone.
+Whoever is in few small rooms, or names one, has the index look into these rooms alone.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ _LOOKED_AT: Final = 2_500  # messages with the words, in one search
 _CHECKED: Final = 500  # the same where each must be read: words in a row are not in the index
 _SCANS: Final = 24  # looks into the index for one step: rooms, times stretches
 _STRETCHES: Final = 16
+_PART: Final = (
+    20  # of all messages: whose rooms hold less than one of so many has the index look into them alone
+)
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -55,10 +58,11 @@ async def heard(conn: Any, where: Where, reading: Reading, limit: int) -> Heard:
     """Messages that hold the words, out of what may be read."""
     if reading.said is None:
         return Heard([], None)
-    rooms = await _rooms(conn, where)
+    newest = await conn.fetchval("SELECT max(id) FROM messages")
+    rooms = await _rooms(conn, where, newest or 0)
     if rooms is None or not (rooms.own or where.public):
         return Heard([], None)
-    top = await conn.fetchval("SELECT max(id) FROM messages")
+    top = newest
     if where.before is not None and top is not None:
         top = min(top, where.before - 1)
     if top is None or top < 1:
@@ -69,7 +73,7 @@ async def heard(conn: Any, where: Where, reading: Reading, limit: int) -> Heard:
     return Heard(await some(conn, page), before)
 
 
-async def _rooms(conn: Any, where: Where) -> _Rooms | None:
+async def _rooms(conn: Any, where: Where, newest: int) -> _Rooms | None:
     """None: the room that is named is not the reader's to read."""
     if where.room_id is not None:
         said = await conn.fetchval(
@@ -87,7 +91,9 @@ async def _rooms(conn: Any, where: Where) -> _Rooms | None:
            WHERE m.user_id = $1 AND r.last_seq > 0 AND m.room_id NOT IN (SELECT room_id FROM banned)""",
         where.reader,
     )
-    return _Rooms(row[0], row[2], not where.public and len(row[0]) <= _SCANS, row[1])
+    # Where the rooms are a good part of everything, words are soon found in them anyway.
+    few = not where.public and len(row[0]) <= _SCANS and row[1] * _PART <= newest
+    return _Rooms(row[0], row[2], few, row[1])
 
 
 async def _walk(

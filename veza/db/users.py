@@ -251,7 +251,9 @@ async def search(conn: Any, text: str | None, without: int | None, limit: int, o
             order = "lower(u.username) LIKE $6 DESC, lower(u.username)"
             ordering.append(f"{pattern}%")
     total = await conn.fetchval(
-        f"SELECT count(*) FROM (SELECT FROM users u WHERE {where} LIMIT {COUNTED}) AS matches", *args
+        f"""SELECT count(*) FROM (SELECT FROM users u WHERE {where}
+                                  {"" if text else "ORDER BY u.id"} LIMIT {COUNTED}) AS matches""",
+        *args,
     )
     at = len(args) + 1
     rows = await conn.fetch(
