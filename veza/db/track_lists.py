@@ -1,7 +1,7 @@
 """Tracks as lists show them: found by words, tags, genre, artist or uploader, and one's own.
 
 A numbered page skips ids alone, never whole rows, and no further than lists are counted (`COUNTED`). What genres and
-tags there are is told of the newest `COUNTED` tracks, so that it costs the same however many there will be.
+tags there are is told of the newest `_NEWEST` tracks, so that it costs the same however many there will be.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _ORDER: Final[dict[Sort, str]] = {
 _TEXT: Final = "lower(t.title || ' ' || coalesce(t.artist, '') || ' ' || coalesce(t.album, ''))"
 _WORDS: Final = 8  # of a search that count
 _GENRES: Final = 200
+_NEWEST: Final = 3_000  # tracks of which genres and tags are told; more take longer than lists may
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -107,7 +108,7 @@ async def genres(conn: Any) -> list[GenreCount]:
     """The genres of the newest public tracks, the most frequent first."""
     rows = await conn.fetch(
         f"""SELECT mode() WITHIN GROUP (ORDER BY genre), count(*)
-            FROM (SELECT t.genre FROM tracks t WHERE {PUBLIC} ORDER BY t.id DESC LIMIT {COUNTED}) AS newest
+            FROM (SELECT t.genre FROM tracks t WHERE {PUBLIC} ORDER BY t.id DESC LIMIT {_NEWEST}) AS newest
             WHERE genre IS NOT NULL
             GROUP BY lower(genre) ORDER BY count(*) DESC, lower(genre) LIMIT {_GENRES}"""
     )
@@ -118,7 +119,7 @@ async def tags(conn: Any, beginning: str, limit: int) -> list[TagCount]:
     """The tags of the newest public tracks that begin so, the most frequent first."""
     rows = await conn.fetch(
         f"""SELECT tag, count(*)
-            FROM (SELECT t.tags FROM tracks t WHERE {PUBLIC} ORDER BY t.id DESC LIMIT {COUNTED}) AS newest,
+            FROM (SELECT t.tags FROM tracks t WHERE {PUBLIC} ORDER BY t.id DESC LIMIT {_NEWEST}) AS newest,
                  unnest(tags) AS tag
             WHERE tag LIKE $1
             GROUP BY tag ORDER BY count(*) DESC, tag LIMIT $2""",
@@ -129,11 +130,11 @@ async def tags(conn: Any, beginning: str, limit: int) -> list[TagCount]:
 
 
 async def trending(conn: Any, days: int, limit: int) -> list[TagCount]:
-    """The tags of the tracks of the last days (of the newest `COUNTED`, at most), those played and liked most first."""
+    """The tags of the tracks of the last days (of the newest `_NEWEST`, at most), those played and liked most first."""
     rows = await conn.fetch(
         f"""SELECT tag, count(*)
             FROM (SELECT t.tags, t.created_at, t.play_count + 5 * (t.like_count + t.repost_count) AS heard
-                  FROM tracks t WHERE {PUBLIC} ORDER BY t.id DESC LIMIT {COUNTED}) AS newest,
+                  FROM tracks t WHERE {PUBLIC} ORDER BY t.id DESC LIMIT {_NEWEST}) AS newest,
                  unnest(tags) AS tag
             WHERE created_at > now() - make_interval(days => $1)
             GROUP BY tag ORDER BY sum(1 + ln(1 + heard)) DESC, tag LIMIT $2""",

@@ -132,7 +132,7 @@ async def autocomplete(identity: Identity | None, query: BeginningQuery) -> Resp
 @takes_query(TagsQuery)
 @answers(Tags)
 async def list_tags(identity: Identity | None, query: TagsQuery) -> Response:
-    """The tags of the newest 10,000 tracks that begin so, the most frequent first."""
+    """The tags of the newest 3,000 tracks that begin so, the most frequent first."""
     beginning = track_rules.one_line(query.search or "").lower()
     return ok(Tags(await services().db.read(track_lists.tags, beginning, query.limit)))
 

@@ -132,7 +132,7 @@ async def my_tracks(identity: Identity, query: MyTracksQuery) -> Response:
 @perhaps_signed_in
 @answers(Genres)
 async def genres(identity: Identity | None) -> Response:
-    """The genres of the newest 10,000 tracks, the most frequent first."""
+    """The genres of the newest 3,000 tracks, the most frequent first."""
     return ok(Genres(await services().db.read(track_lists.genres)))
 
 
@@ -141,7 +141,7 @@ async def genres(identity: Identity | None) -> Response:
 @takes_query(TagsQuery)
 @answers(Tags)
 async def tags(identity: Identity | None, query: TagsQuery) -> Response:
-    """The tags of the newest 10,000 tracks, the most frequent first."""
+    """The tags of the newest 3,000 tracks, the most frequent first."""
     beginning = track_rules.one_line(query.search or "").lower()
     return ok(Tags(await services().db.read(track_lists.tags, beginning, query.limit)))
 
