@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
 from tests.chat.conftest import Person
 from tests.live.conftest import basic
+from tests.live.radio import Reply, Wire, until
 from tests.live.test_sockets import knock
 from tests.moderation.conftest import Court, refused
 
@@ -81,3 +83,57 @@ async def test_the_muted_begin_no_broadcast_and_name_no_song(court: Court) -> No
     await court.lift(court.moderator, user, "mute")
     assert (await air.ask(song, keys[here])).status == 200
     assert (await knock(air, f"/ws/stream/{later.slug}/publish?token={user.token}"))[0] == 101
+
+
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010804000000b51c0c020000000b4944415478da6364f80f00010501012718e36600"
+    "00000049454e44ae426082"
+)
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "code"), [("mute", 403, "MUTED"), ("logout", 401, "SESSION_ENDED")]
+)
+async def test_requests_that_were_begun_in_time_are_judged_when_they_are_whole(
+    court: Court, how: str, status: int, code: str
+) -> None:
+    """Bodies may come as slowly as they like: nobody keeps some in his sleeve for the day he is shut out."""
+    user = await court.person()
+    room = await court.house.room(user)
+    listing = await court.listing(user)
+    before = await court.sql("SELECT count(*) FROM messages")
+    json = "application/json"
+    counts = court.api.services.registry
+    slow: list[tuple[Wire, bytes]] = []
+    for method, path, kind, body in (
+        ("POST", f"/chat/rooms/{room.id}/messages", json, b'{"content": "you will not hear the last of me"}'),
+        ("PUT", "/users/me", json, b'{"bio": "nor read the last"}'),
+        ("POST", "/users/me/avatar", "image/png", PIXEL),
+        ("POST", f"/listings/{listing}/images", "image/png", PIXEL),
+    ):
+        wire = Wire(await court.air.dial())
+        asked = counts.counts.hits + counts.counts.lookups
+        head = [
+            f"{method} /api/v1{path} HTTP/1.1",
+            "Host: radio",
+            f"Authorization: Bearer {user.token}",
+            f"Content-Type: {kind}",
+            f"Content-Length: {len(body)}",
+            "",
+            "",
+        ]
+        await wire.send("\r\n".join(head).encode() + body[:5])
+        await until(lambda asked=asked: counts.counts.hits + counts.counts.lookups > asked)
+        slow.append((wire, body[5:]))
+    if how == "mute":
+        assert (await court.impose(court.moderator, user, "mute", duration=3600)).status == 201
+    else:
+        assert (await court.post("/auth/logout", None, user)).status == 200
+    for wire, rest in slow:
+        await wire.send(rest)
+        reply: Reply = await wire.reply()
+        assert (reply.status, code.encode() in reply.body) == (status, True), reply
+        await wire.close()
+    assert await court.sql("SELECT count(*) FROM messages") == before
+    assert await court.sql("SELECT bio IS NULL AND avatar IS NULL FROM users WHERE id = $1", user.id)
+    assert await court.sql("SELECT count(*) FROM listing_images WHERE listing_id = $1", listing) == 0

@@ -35,6 +35,15 @@ async def identify() -> None:
         g.auth_error = error
 
 
+async def identify_again() -> None:
+    """The same once more, now that the body is there. It may have come as slowly as its sender liked, and nobody keeps
+    requests in his sleeve for the day he is shut out."""
+    try:
+        g.identity = await services().registry.confirm(current())
+    except AuthFailed as error:
+        g.identity, g.auth_error = None, error
+
+
 def signed_in(view: View) -> View:
     """The view takes the bearer as `identity`; without a valid token the answer is 401."""
 

@@ -22,7 +22,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from veza import log
 from veza.http.api import openapi, silence
-from veza.http.api.access import identify, rate_address
+from veza.http.api.access import identify, identify_again, rate_address
 from veza.http.api.admin import admin
 from veza.http.api.admin_categories import admin_categories
 from veza.http.api.auth import auth
@@ -64,6 +64,7 @@ _log = log.get("rest")
 BASE: Final = "/api/v1"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_BODILESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _PREFLIGHT_SECONDS: Final = 7200  # browsers keep an answer no longer than that
 
 _CODES: Final[dict[int, tuple[str, str]]] = {
@@ -220,6 +221,11 @@ async def _before() -> Response | None:
         raise rate_limited(wait)
     if g.identity is not None and (rule := request.url_rule) is not None:
         silence.refuse(g.identity, request.method, rule.endpoint, rule.rule)
+        if request.method not in _BODILESS:
+            await request.get_data(as_text=False)  # it is kept for the view
+            await identify_again()
+            if g.identity is not None:
+                silence.refuse(g.identity, request.method, rule.endpoint, rule.rule)
     return None
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Final
 
 import trio
+from msgspec import structs
 from quart import Response, request
 
+from veza.actors.rules import refuse_silenced
 from veza.actors.upload_desk import TooMany
 from veza.http.api.envelope import ApiError
 from veza.http.api.multipart import OVERHEAD, FormReader, boundary_of, too_large
@@ -41,7 +43,15 @@ async def received(call: Call, limit: int, files: tuple[str, ...]) -> bytes:
 
     Raises:
         ApiError: 413 at the first byte too many, 415, 400.
+        AuthFailed, Refused: its sender was barred or muted in the meantime.
     """
+    image = await _received(call, limit, files)
+    confirmed = await call.services.registry.confirm(structs.replace(call.user(), expires_at=float("inf")))
+    refuse_silenced(confirmed.muted_until)
+    return image
+
+
+async def _received(call: Call, limit: int, files: tuple[str, ...]) -> bytes:
     kind = (call.header("content-type") or "").partition(";")[0].strip().lower()
     form = kind == "multipart/form-data"
     if call.length is not None and call.length > limit + (OVERHEAD if form else 0):
