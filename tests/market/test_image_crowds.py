@@ -4,6 +4,8 @@ each other's time.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.chat.conftest import settings as settings
 from tests.market.test_images import API, LIMIT, bearer, http, listing
 from veza.http.api.envelope import ApiError
 from veza.http.api.images import decoded, received
+from veza.media import image_child
 from veza.media.images import LISTING, SECONDS, Busy, Pictures
 
 __all__ = ["build", "http"]
@@ -123,3 +126,34 @@ async def test_a_person_has_few_images_under_way(house: House, http: httpx.Async
         assert (await post(bob, his, b"his own")).status_code == 415
         go_on.set()
     assert (await post(ann, hers, b"again")).status_code == 415
+
+
+_CONFINED = """
+import resource, runpy, sys
+runpy.run_path(sys.argv[1])["confine"]()
+for at in range(100):
+    try:
+        held = [*locals().get("held", ()), open("/dev/null")]
+    except OSError:
+        print("descriptors", at < 64)
+        break
+held = []
+try:
+    with open(sys.argv[2], "w") as file:
+        file.write("something")
+except OSError:
+    print("file refused")
+try:
+    bytearray(2 * 1024**3)
+except MemoryError:
+    print("memory refused")
+print("processor", resource.getrlimit(resource.RLIMIT_CPU)[0])
+"""
+
+
+def test_whoever_decodes_writes_no_file_and_takes_little(tmp_path: Path) -> None:
+    """What a decoder that a stranger's image took over could still do."""
+    command = [sys.executable, "-I", "-c", _CONFINED, str(Path(image_child.__file__)), str(tmp_path / "x")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    said = ["descriptors True", "file refused", "memory refused", f"processor {image_child.SECONDS}"]
+    assert done.stdout.splitlines() == said

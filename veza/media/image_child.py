@@ -19,6 +19,7 @@ from typing import Any
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
 MEMORY = 1024 * 1024 * 1024  # bytes of address space
 SECONDS = 10  # of the processor
+DESCRIPTORS = 64
 PIXELS = 64_000_000
 SIDE = 30_000
 
@@ -28,7 +29,7 @@ class Unusable(Exception):
 
 
 def confine() -> None:
-    """Take no more than this from the machine.
+    """Take no more than this from the machine, and write no file.
 
     It ends soon after the server, however that ends: its input does, and then its seconds do. (PR_SET_PDEATHSIG would
     follow the thread that started it, which may end while it works.)
@@ -37,6 +38,10 @@ def confine() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # pipes are none
+    with contextlib.suppress(OSError, ValueError):  # a stricter limit from outside stays
+        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+    sys.dont_write_bytecode = True
     with contextlib.suppress(OSError):
         os.nice(10)
 
