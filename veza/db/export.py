@@ -1,8 +1,8 @@
 """All that is kept about a person, for himself: page by page, each row as the JSON it is given out as.
 
 Nothing secret is in it (password, tokens, keys, the second factor's secret), and of others only what they show
-everybody, id and name. A page is one query of its own: who writes meanwhile is not held up, and nothing is held
-between two.
+everybody, id and name; what they wrote is theirs, in letters and with offers. A page is one query of its own: who
+writes meanwhile is not held up, and nothing is held between two.
 """
 
 from __future__ import annotations
@@ -182,9 +182,10 @@ SECTIONS: Final = (
         "offers",
         "o.id, o.listing_id, l.title AS listing,"
         " CASE WHEN o.buyer_id = $1 THEN 'sent' ELSE 'received' END AS direction,"
-        " u.id AS user_id, u.username, o.amount_cents, o.currency, o.proposed_listing_id, o.message, o.status,"
-        " o.counter_amount_cents, o.counter_proposed_listing_id, o.counter_message, o.created_at, o.updated_at,"
-        " o.expires_at, o.decided_at",
+        " u.id AS user_id, u.username, o.amount_cents, o.currency, o.proposed_listing_id,"
+        " CASE WHEN o.buyer_id = $1 THEN o.message END AS message, o.status, o.counter_amount_cents,"
+        " o.counter_proposed_listing_id, CASE WHEN o.seller_id = $1 THEN o.counter_message END AS counter_message,"
+        " o.created_at, o.updated_at, o.expires_at, o.decided_at",
         "offers o JOIN listings l ON l.id = o.listing_id"
         " JOIN users u ON u.id = o.buyer_id + o.seller_id - $1 WHERE (o.buyer_id = $1 OR o.seller_id = $1)",
         ("o.id",),

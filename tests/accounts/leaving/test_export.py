@@ -59,6 +59,13 @@ async def test_all_of_ones_own_and_nothing_else(air: Air) -> None:
     await friend.write(leaver.id, "a secret of theirs")
     stream = await air.stream(owner=leaver)
     await s.sql("UPDATE two_factor SET secret = 'topsecret' WHERE user_id = $1", leaver.id)
+    await s.sql(
+        """UPDATE offers SET status = 'countered', countered_at = now(), counter_amount_cents = 1,
+               message = CASE WHEN buyer_id = $1 THEN 'mine' ELSE 'words of theirs' END,
+               counter_message = CASE WHEN seller_id = $1 THEN 'mine too' ELSE 'words of theirs' END
+           WHERE $1 IN (buyer_id, seller_id)""",
+        leaver.id,
+    )
     found = await exported(house, leaver)
 
     names = set(found.namelist())
@@ -87,7 +94,8 @@ async def test_all_of_ones_own_and_nothing_else(air: Air) -> None:
         assert len(lines(found, name)) == 1, name
     for name in ("preferences", "sessions", "reports", "sanctions", "favorites", "notifications", "uploads"):
         assert len(lines(found, name)) == 1, name
-    assert {o["direction"] for o in lines(found, "offers")} == {"sent", "received"}
+    offers = {o["direction"]: (o["message"], o["counter_message"]) for o in lines(found, "offers")}
+    assert offers == {"sent": ("mine", None), "received": (None, "mine too")}
     assert stream.slug in [shown["slug"] for shown in lines(found, "streams")]
     (track,) = lines(found, "tracks")
     assert found.read(f"tracks/{track['id']}-a_tune.mp3") == b"x"
@@ -98,7 +106,16 @@ async def test_all_of_ones_own_and_nothing_else(air: Air) -> None:
 
     text = "".join(found.read(name).decode() for name in names if name.endswith((".json", ".jsonl")))
     hashed = (await s.sql("SELECT password_hash FROM users WHERE id = $1", leaver.id))[0][0]
-    for secret in (hashed, "argon2", "topsecret", stream.key, "key_hash", leaver.token, "a secret of theirs"):
+    for secret in (
+        hashed,
+        "argon2",
+        "topsecret",
+        stream.key,
+        "key_hash",
+        leaver.token,
+        "a secret of theirs",
+        "words of theirs",
+    ):
         assert secret not in text, secret
     assert {word for word in text.split('"') if "@" in word} == {f"{leaver.name}@example.org"}
 

@@ -46,7 +46,7 @@ profile.json            your account
                         what others wrote to you is theirs and not in here
   reactions, comments, likes, reposts, plays, playlists, following, followers, blocks, mutes
   streams               your live streams; what was recorded of them is among your tracks
-  listings, favorites, offers (sent and received)
+  listings, favorites, offers (sent and received, each with what you wrote to it)
   notifications, preferences, sessions, reports (made by you), sanctions and room_sanctions (received)
   uploads               those that were begun and not finished
 tracks/                 the files of your tracks as they were uploaded, by id (see tracks.jsonl)
