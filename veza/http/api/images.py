@@ -64,9 +64,7 @@ async def _received(call: Call, limit: int, files: tuple[str, ...]) -> bytes:
             total += len(data)
             if total > limit + OVERHEAD:  # behind the last boundary a form may go on with what means nothing
                 raise too_large(limit)
-            for piece in reader.feed(
-                data
-            ):  # copied: of one that comes byte by byte the pieces would be what is large
+            for piece in reader.feed(data):  # copied: byte by byte, the pieces would be what is large
                 image += piece
         reader.finish()
         return bytes(image)
