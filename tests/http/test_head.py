@@ -114,6 +114,25 @@ def test_icecast_sources_speak_http_1_0() -> None:
         assert (head.method, head.version, head.path, head.keep_alive) == (method, "1.0", "/live/x", False)
 
 
+@pytest.mark.parametrize(
+    ("line", "status", "hinted"),
+    [
+        ("GET /search?q=électriques HTTP/1.1", 400, True),
+        ("GET /é HTTP/1.0", 400, True),
+        ("GET /two words HTTP/1.1", 400, False),
+        ("é /search HTTP/1.1", 400, False),
+        ("GET /%C3%A9 HTTP/1.é", 400, False),
+        ("GET /" + "é" * heads.TARGET_LIMIT + " HTTP/1.1", 414, False),
+    ],
+)
+def test_accents_in_an_address_are_refused_with_a_word_on_how_to_write_them(
+    line: str, status: int, hinted: bool
+) -> None:
+    with pytest.raises(Refused) as refused:
+        heads.parse(line.encode() + b"\r\nHost: a\r\n\r\n")
+    assert (refused.value.status, "percent-encode" in refused.value.sentence) == (status, hinted)
+
+
 def test_arguments_and_elements() -> None:
     head = heads.parse(
         b"GET /ws?token=a%20b+c&token=2&x= HTTP/1.1\r\nHost: a\r\nSec-WebSocket-Protocol: veza.v1, tok\r\n"

@@ -19,6 +19,8 @@ HEADERS_LIMIT: Final = 200
 LENGTH_LIMIT: Final = 2**53  # no body is longer; keeps arithmetic in range everywhere behind us
 
 _REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([\x21-\x7e]+) (HTTP|ICE)/(\d)\.(\d)")
+# Nothing but this is wrong with what many write by hand: accents in the address.
+_UNENCODED: Final = re.compile(rb"[A-Z]{1,32} /[\x21-\x7e\x80-\xff]* HTTP/1\.[01]")
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#@]+)([/?].*)?")
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::\d{0,5})?")
 _TOKEN_START: Final = frozenset(
@@ -164,7 +166,13 @@ def parse(raw: bytes) -> Head:
 def _request_line(line: bytes) -> tuple[str, bytes, str]:
     parts = _REQUEST_LINE.fullmatch(line)
     if parts is None:
-        raise Refused(414 if len(line) > TARGET_LIMIT else 400)
+        if len(line) > TARGET_LIMIT:
+            raise Refused(414)
+        if _UNENCODED.fullmatch(line):
+            raise Refused(
+                400, sentence="An address is ASCII: percent-encode everything else in it, as UTF-8."
+            )
+        raise Refused(400)
     method, target, protocol, major, minor = parts.groups()
     if protocol == b"ICE":
         major, minor = b"1", b"0"
