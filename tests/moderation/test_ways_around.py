@@ -137,3 +137,26 @@ async def test_requests_that_were_begun_in_time_are_judged_when_they_are_whole(
     assert await court.sql("SELECT count(*) FROM messages") == before
     assert await court.sql("SELECT bio IS NULL AND avatar IS NULL FROM users WHERE id = $1", user.id)
     assert await court.sql("SELECT count(*) FROM listing_images WHERE listing_id = $1", listing) == 0
+
+
+async def test_a_ban_that_has_ended_by_itself_lets_him_broadcast(court: Court) -> None:
+    """Also where his program has tried all the time, so that the stream never came to rest."""
+    air, user = court.air, await court.person()
+    stream = await air.stream(owner=user)
+    answer = await court.impose(court.moderator, user, "ban", duration=3600)
+    assert answer.status == 201, answer.raw
+
+    async def tries() -> int:
+        key = f"Authorization: {basic(stream.key)}"
+        reply = await air.ask(
+            f"PUT {stream.path} HTTP/1.1", key, "Content-Type: audio/mpeg", "Content-Length: 3", body=b"abc"
+        )
+        return reply.status
+
+    assert [await tries() for _ in range(3)] == [403] * 3
+    await court.sql("UPDATE users SET banned_until = now() - interval '1 second' WHERE id = $1", user.id)
+    with trio.fail_after(8):
+        while await tries() == 403:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    await air.source(stream)
+    await air.is_(stream, "live")

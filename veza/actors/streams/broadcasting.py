@@ -45,6 +45,7 @@ class Broadcasting(StreamBase):
         if air.state == "ended":
             raise refusals.ended()
         if self.mount.barred:
+            self.read_again()  # a ban ends by itself, and says so to nobody
             raise refusals.barred()
         other = air.seat
         if other is not None and not other.ended:
