@@ -35,7 +35,7 @@ from veza.client import (
     VezaClient,
 )
 from veza.commands.lines import Key, LineEditor, Screen, harmless, is_terminal, keys_unechoed
-from veza.commands.login import log_in, server_url, told_as_problems
+from veza.commands.login import ANOTHER, log_in, server_url, told_as_problems
 from veza.errors import Problem
 
 SHOWN_AT_FIRST: Final = 20
@@ -56,7 +56,7 @@ def run(room: str, server: str | None, user: str | None, register: bool) -> None
         Problem: no server, no login, no such room.
     """
     url = server_url(server)
-    with told_as_problems():
+    with told_as_problems(ANOTHER):
         trio.run(_main, url, room, user, register)
 
 

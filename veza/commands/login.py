@@ -5,13 +5,16 @@ import getpass
 import os
 import sys
 from collections.abc import Iterator
+from typing import Final
 
 from veza import config
-from veza.client import ApiError, AuthFailed, ClientError, Tokens, VezaClient
+from veza.client import ApiError, AuthFailed, ClientError, Tokens, Unreachable, VezaClient
 from veza.client.models import Login
 from veza.commands.lines import is_terminal
 from veza.commands.saved import Logins, Saved
 from veza.errors import Problem
+
+ANOTHER: Final = "is a server running there? --server or VEZA_SERVER names another"
 
 
 def server_url(given: str | None) -> str:
@@ -28,15 +31,20 @@ def _local_server() -> str:
 
 
 @contextlib.contextmanager
-def told_as_problems() -> Iterator[None]:
-    """What the client raises becomes a Problem; a reader of our output that is gone ends us quietly."""
+def told_as_problems(hint: str = "") -> Iterator[None]:
+    """What the client raises becomes a Problem; a reader of our output that is gone ends us quietly.
+
+    Args:
+        hint: what to do where nobody listens, put behind the problem in parentheses.
+    """
     try:
         yield
     except* ClientError as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
-        raise Problem(str(error)) from None
+        nobody = isinstance(error, Unreachable) and str(error).endswith("connection refused")
+        raise Problem(f"{error} ({hint})" if hint and nobody else str(error)) from None
     except* BrokenPipeError:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -23,7 +23,7 @@ from veza.client.containers import SNIFFED, Unrecognised, recognise
 from veza.client.link import single_error
 from veza.client.streams import file_bytes
 from veza.commands.lines import harmless, is_terminal
-from veza.commands.login import log_in, server_url, told_as_problems
+from veza.commands.login import ANOTHER, log_in, server_url, told_as_problems
 from veza.errors import Problem
 
 READ: Final = 64 * 1024
@@ -71,7 +71,7 @@ def run(show: Show, server: str | None, user: str | None) -> None:
             )
     elif not Path(show.source).is_file():
         raise Problem(f"{show.source}: there is no such file")
-    with told_as_problems():
+    with told_as_problems(ANOTHER):
         trio.run(_main, server_url(server), show, user)
 
 

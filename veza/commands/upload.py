@@ -30,7 +30,7 @@ from rich.text import Text
 from veza.client import ApiError, AuthFailed, ClientError, Track, VezaClient
 from veza.client.link import single_error
 from veza.commands.lines import harmless
-from veza.commands.login import log_in, server_url, told_as_problems
+from veza.commands.login import ANOTHER, log_in, server_url, told_as_problems
 from veza.errors import Problem
 
 NAME_SHOWN: Final = 32
@@ -60,7 +60,7 @@ def run(files: list[Path], words: Words, server: str | None, user: str | None, w
         if not file.is_file():
             raise Problem(f"{file}: {'is a directory' if file.is_dir() else 'there is no such file'}")
     url = server_url(server)
-    with told_as_problems():
+    with told_as_problems(ANOTHER):
         complaints = trio.run(_main, url, files, words, user, wait)
     if complaints:
         several = f"{len(complaints)} of {len(files)} files did not become tracks"
