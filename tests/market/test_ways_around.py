@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from tests.market.conftest import Market, refused
+from veza.actors import listing_images
 from veza.db import listings, offers
+from veza.db.listing_images import Image
+from veza.media.images import Picture
 
 
 async def test_images_of_what_is_sold_stay_as_they_were(market: Market) -> None:
@@ -84,3 +87,34 @@ async def test_nobody_is_flooded_with_offers_and_listings(
     # One that is there is opened again all the same.
     for status in ("closed", "open"):
         assert (await market.api.put(f"/listings/{bass}", {"status": status}, token=ann.token)).status == 200
+
+
+async def test_pictures_of_who_was_shut_out_are_not_sent(market: Market) -> None:
+    ann, bob = await market.people(2)
+    bass = (await market.listing(ann))["id"]
+    services = market.api.services
+    picture = Picture("0" * 20, 1, 1, {1280: b"large", 320: b"small"})
+    added = await listing_images.add(services.db, services.listing_images, bass, ann.id, picture)
+    assert isinstance(added, Image)
+    path = added.thumb_url.removeprefix("/api/v1")
+    assert (await market.api.get(path)).raw == b"small"
+    offer = (await market.offer(bob, bass))["id"]
+    await market.sql("UPDATE users SET banned_until = 'infinity' WHERE id = $1 RETURNING 1", ann.id)
+    refused(await market.api.get(path), 404, "IMAGE_NOT_FOUND")
+    refused(await market.api.get(f"/listings/{bass}"), 404, "LISTING_NOT_FOUND")
+    refused(await market.api.put(f"/listings/{bass}/favorite", token=bob.token), 404, "LISTING_NOT_FOUND")
+    assert await market.sql("SELECT count(*) FROM listing_favorites WHERE listing_id = $1", bass) == 0
+    assert (await market.api.get(f"/offers/{offer}", token=bob.token)).status == 200
+
+
+async def test_the_first_look_counts_and_only_the_sellers(market: Market) -> None:
+    ann, bob = await market.people(2)
+    offer = (await market.offer(bob, (await market.listing(ann))["id"]))["id"]
+    look = "SELECT viewed_at FROM offers WHERE id = $1"
+    for person in (bob, await market.person()):
+        await market.db.write(offers.viewed, offer, person.id)
+    assert await market.sql(look, offer) is None
+    await market.db.write(offers.viewed, offer, ann.id)
+    first = await market.sql(look, offer)
+    await market.db.write(offers.viewed, offer, ann.id)  # another of her windows, at the same moment
+    assert first is not None and await market.sql(look, offer) == first
