@@ -1,135 +1,89 @@
-"""The line being typed: the usual keys do the usual things, and nothing that arrives garbles it or the terminal."""
+"""The lines of curl between the paragraphs of the documents work too, as they stand, in the order they are read.
 
-import io
+What they name by number (a message, a person, a report) is put in where a page cannot know it.
+"""
+
+import re
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from PIL import Image
 
-from veza.commands.lines import Key, LineEditor, Screen, cells, harmless
+from tests.cli.conftest import ROOT, Veza
+from tests.cli.test_examples import Here, answers, run, server
+from veza.client import VezaClient
+from veza.db.pool import Database
 
-LEFT, RIGHT, UP, DOWN = b"\x1b[D", b"\x1b[C", b"\x1b[A", b"\x1b[B"
-HOME, END, DELETE = b"\x1b[H", b"\x1b[F", b"\x1b[3~"
+__all__ = ["server"]  # the fixture
 
-
-def typed(*parts: bytes) -> tuple[LineEditor, list[str | Key]]:
-    editor = LineEditor()
-    return editor, [each for part in parts for each in editor.feed(part)]
+pytestmark = pytest.mark.usefixtures("nobody_hangs")
 
 
-def test_a_line_is_what_was_typed_before_return() -> None:
-    editor, lines = typed("hallo wörld 🎸".encode(), b"\r", b"next")
-    assert lines == ["hallo wörld 🎸"]
-    assert editor.text == "next"
+def lines(page: str) -> list[str]:
+    """The indented blocks of a page that are commands of curl."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [block for block in re.findall(r"(?:^    .*\n)+", text, re.M) if block.startswith("    curl ")]
 
 
-@pytest.mark.parametrize(
-    ("keys", "text", "at"),
-    [
-        ([b"abc", b"\x7f"], "ab", 2),
-        ([b"abc", b"\x7f" * 9], "", 0),
-        ([b"abc", LEFT, b"X"], "abXc", 3),
-        ([b"abc", LEFT * 9, b"X", RIGHT], "Xabc", 2),
-        ([b"abc", HOME, b"X", END, b"Y"], "XabcY", 5),
-        ([b"abc", b"\x01", b"X", b"\x05", b"Y"], "XabcY", 5),
-        ([b"abc", LEFT, LEFT, DELETE], "ac", 1),
-        ([b"abc", LEFT, b"\x04"], "ab", 2),
-        ([b"one two  three", b"\x17"], "one two  ", 9),
-        ([b"one two  ", b"\x17"], "one ", 4),
-        ([b"one", b"\x17", b"\x17"], "", 0),
-        ([b"abc", LEFT, b"\x15"], "c", 0),
-        ([b"abc", LEFT, b"\x0b"], "ab", 2),
-        ([b"abc", b"\x1b[99;5~", b"\x1bZ", b"d"], "abcd", 4),  # keys we know nothing of
-        ([b"a\tb"], "a b", 3),
-        ([b"a\x00\x07b"], "ab", 2),
-    ],
-)
-def test_keys(keys: list[bytes], text: str, at: int) -> None:
-    editor, lines = typed(*keys)
-    assert (editor.text, editor.at, lines) == (text, at, [])
+async def typed(blocks: list[str], client: VezaClient, server: Here, veza: Veza) -> list[dict[str, Any]]:
+    """What the server answers somebody who types them; a failure fails the test."""
+    assert client.tokens is not None
+    script = "\n".join(blocks).replace("localhost:8080", f"127.0.0.1:{server.port}")
+    script = re.sub(r"^    curl ", "curl -sS --fail-with-body ", script, flags=re.M)
+    given = answers(
+        await run(["bash", "-c", f"set -eu\nTOKEN={client.tokens.access_token}\n{script}"], "", veza)
+    )
+    assert len(given) == script.count("curl ")
+    assert all(answer["success"] for answer in given)
+    return [answer["data"] for answer in given]
 
 
-def test_lines_of_before_come_back() -> None:
-    editor, _ = typed(b"one\r", b"two\r", b"two\r", b"draft")
-    seen = []
-    for key in (UP, UP, UP, DOWN, DOWN, DOWN):
-        list(editor.feed(key))
-        seen.append(editor.text)
-    assert seen == ["two", "one", "one", "two", "draft", "draft"]
+def put(text: str, **numbers: int) -> str:
+    """A block with the numbers of what is there."""
+    for name, number in numbers.items():
+        pattern = rf'({name}/|"{name}": )\d+'
+        assert re.search(pattern, text), f"{name} is not in {text}"
+        text = re.sub(pattern, rf"\g<1>{number}", text)
+    return text
 
 
-def test_what_comes_in_pieces_is_put_together() -> None:
-    editor = LineEditor()
-    for byte in "wö🎸".encode() + LEFT + b"x":
-        list(editor.feed(bytes([byte])))
-    assert editor.text == "wöx🎸"
+async def _make_administrator(conn: Any, username: str) -> None:
+    await conn.execute("UPDATE users SET role = 'admin' WHERE username = $1", username)
 
 
-def test_a_pasted_text_is_one_line() -> None:
-    editor, lines = typed(b"\x1b[200~one\ntwo\r\nthree\x1b[201~")
-    assert lines == []
-    assert editor.text == "one two  three"
-    assert list(editor.feed(b"\r")) == ["one two  three"]
+async def test_the_lines_of_curl(veza: Veza, server: Here, db: Database) -> None:
+    Image.new("RGB", (64, 48), "#a9742f").save(veza.home / "bass.jpg")
+    async with VezaClient(server.url) as ada, VezaClient(server.url) as bob, VezaClient(server.url) as carol:
+        for client, name in ((ada, "ada"), (bob, "bob"), (carol, "carol")):
+            await client.register(name, f"{name}@example.org", "correct horse")
+        listing, image, offer = lines("docs/market.md")
+        made, found, shown = await typed([listing, image], ada, server, veza)
+        assert [one["id"] for one in found["listings"]] == [made["id"]] == [1]
+        assert shown["n"] == 1
+        assert (await bob.create_listing("An amp", "amps", "good", price_cents=9000)).id == 2
+        (offered,) = await typed([offer], bob, server, veza)
+        assert (offered["status"], offered["proposed_listing"]["id"]) == ("pending", 2)
 
+        everything, suggested = (await typed(lines("docs/search.md"), bob, server, veza))[::2]
+        assert everything["people"] == []
+        assert suggested["suggestions"] == []
 
-def test_keys_that_mean_something_outside() -> None:
-    assert typed(b"abc\x03")[1] == [Key.INTERRUPT]
-    assert typed(b"\x04")[1] == [Key.END]
-    assert typed(b"\x0c")[1] == [Key.REDRAW]
+        news, read, wanted = await typed(lines("docs/notifications.md"), ada, server, veza)
+        assert (news["unread"], read["unread"]) == (1, 0)
+        assert wanted["preferences"]["like"]["socket"] is False
+        assert wanted["preferences"]["listing"]["email"] is True
 
-
-@given(st.lists(st.binary(max_size=20), max_size=20), st.integers(10, 120))
-def test_whatever_is_typed_the_line_can_be_shown(parts: list[bytes], width: int) -> None:
-    editor = LineEditor("> ")
-    for part in parts:
-        for line in editor.feed(part):
-            assert not isinstance(line, str) or line.isprintable() or any(c in line for c in "\u200d\u00ad")
-        assert 0 <= editor.at <= len(editor.text)
-        shown, column = editor.render(width)
-        assert column < width
-        assert cells(shown) <= width
-        assert "\x1b" not in shown
-
-
-@given(st.text(min_size=1, max_size=200), st.integers(10, 80))
-def test_the_cursor_is_always_in_sight(text: str, width: int) -> None:
-    editor = LineEditor("> ")
-    list(editor.feed(text.replace("\r", "").replace("\n", "").encode("utf-8", "ignore")))
-    for key in (b"", HOME, RIGHT, END, LEFT):
-        list(editor.feed(key))
-        shown, column = editor.render(width)
-        assert 2 <= column < width
-        assert cells(shown[:column]) <= width
-
-
-@pytest.mark.parametrize(
-    ("text", "width"), [("abc", 3), ("漢字", 4), ("é", 1), ("🎸", 2), ("👩\u200d🎤", 4), ("", 0)]
-)
-def test_columns(text: str, width: int) -> None:
-    assert cells(text) == width
-
-
-@given(st.text())
-def test_what_others_wrote_does_nothing_to_a_terminal(text: str) -> None:
-    shown = harmless(text)
-    assert len(shown) == len(text)
-    assert not any(ord(character) < 32 and character != "\n" for character in shown)
-    assert not any(0x7F <= ord(character) < 0xA0 for character in shown)
-    assert "\u202e" not in shown  # which would turn what follows around
-
-
-def test_printing_keeps_the_line_being_typed() -> None:
-    out = io.StringIO()
-    editor, _ = typed(b"half a sen")
-    screen = Screen(editor, out, interactive=True)
-    screen.say("bob: hello")
-    assert out.getvalue() == "\r\x1b[Kbob: hello\n\r\x1b[K> half a sen\r\x1b[12C"
-
-
-def test_into_a_pipe_go_lines_and_nothing_else() -> None:
-    out = io.StringIO()
-    screen = Screen(LineEditor(), out, interactive=False)
-    screen.draw()
-    screen.say("bob: hello")
-    screen.end()
-    assert out.getvalue() == "bob: hello\n"
+        async with ada.chat() as chat:
+            await chat.join("general")
+            said = await chat.send("general", "you scoundrels")
+        report, sanction = lines("docs/moderation.md")
+        (reported,) = await typed([put(report, target_id=said.id)], bob, server, veza)
+        ids = {name: (await client.me()).id for name, client in (("ada", ada), ("carol", carol))}
+        async with VezaClient(server.url) as boss:
+            await boss.register("boss", "boss@example.org", "correct horse")
+            await db.write(_make_administrator, "boss")
+            await boss.request("PUT", f"admin/users/{ids['carol']}", json={"role": "moderator"})
+        (sanctioned,) = await typed(
+            [put(sanction, users=ids["ada"], report_id=reported["report_id"])], carol, server, veza
+        )
+        assert sanctioned["user"]["is_muted"]
