@@ -30,7 +30,10 @@ async def test_each_kind_of_thing_goes_and_its_owner_is_told(court: Court) -> No
     stream = await court.air.stream(owner=owner)
     source = await court.air.source(stream)
     listener = await court.air.listener(stream.path)
-    await court.sql("UPDATE users SET bio = 'buy now', avatar = '/x.webp' WHERE id = $1", owner.id)
+    await court.sql(
+        "UPDATE users SET bio = 'buy now', avatar = '/x.webp', last_name = 'Buynow' WHERE id = $1", owner.id
+    )
+    playlist = (await court.post("/playlists", {"title": "buy now"}, owner)).data["id"]
     ear = await court.house.connect(owner)
     room = await court.house.enter(friend, private.id)
     evidence = await court.report(friend, "message", message)
@@ -41,6 +44,8 @@ async def test_each_kind_of_thing_goes_and_its_owner_is_told(court: Court) -> No
         ("comment", comment),
         ("listing", listing),
         ("stream", stream.id),
+        ("playlist", playlist),
+        ("name", owner.id),
         ("bio", owner.id),
         ("avatar", owner.id),
     ):
@@ -68,7 +73,11 @@ async def test_each_kind_of_thing_goes_and_its_owner_is_told(court: Court) -> No
         pass
     await court.air.stored(stream, "ended")
     assert await court.sql("SELECT bio IS NULL AND avatar IS NULL FROM users WHERE id = $1", owner.id) is True
-    assert len(ear.seen("notification", kind="moderation")) == 7
+    assert await court.sql(
+        "SELECT first_name IS NULL AND last_name IS NULL FROM users WHERE id = $1", owner.id
+    )
+    assert (await court.get(f"/playlists/{playlist}", owner)).status == 404
+    assert len(ear.seen("notification", kind="moderation")) == 9
     report = (await court.get(f"/admin/reports/{evidence.data['report_id']}", court.moderator)).data["report"]
     assert (report["snapshot"]["content"], report["content"]) == ("nobody should read this", None)
 
@@ -80,13 +89,15 @@ async def test_only_from_people_below_and_only_by_moderators(court: Court) -> No
         message, track = await court.say(room.id, owner, "mine"), await court.track(owner)
         comment = await court.comment(track, owner)
         listing, stream = await court.listing(owner), await court.air.stream(owner=owner)
-        await court.sql("UPDATE users SET bio = 'b', avatar = '/x' WHERE id = $1", owner.id)
+        await court.sql("UPDATE users SET bio = 'b', avatar = '/x', first_name = 'F' WHERE id = $1", owner.id)
         things = {
             "message": message,
             "track": track,
             "comment": comment,
             "listing": listing,
             "stream": stream.id,
+            "playlist": (await court.post("/playlists", {"title": "t"}, owner)).data["id"],
+            "name": owner.id,
             "bio": owner.id,
             "avatar": owner.id,
         }

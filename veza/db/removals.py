@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from veza.db import audit, avatars, listings, messages, outbox, tracks
+from veza.db import audit, avatars, listings, messages, outbox, playlists, tracks
 from veza.db.audit import Act
 from veza.db.messages import Message
 from veza.db.powers import Check, hold, moderation
@@ -120,6 +120,32 @@ async def stream(conn: Any, stream_id: int, why: Why) -> bool:
         title=found["title"],
         key=f"stream-{stream_id}",
     )
+    return True
+
+
+async def playlist(conn: Any, playlist_id: int, why: Why) -> bool:
+    """A playlist; its tracks stay. False: there is no such playlist."""
+    found = await conn.fetchrow("SELECT owner_id, title FROM playlists WHERE id = $1", playlist_id)
+    if found is None:
+        return False
+    await _allow(conn, why, found["owner_id"])
+    if not await playlists.remove(conn, playlist_id, found["owner_id"]):
+        return False
+    await _done(conn, why, "playlist", playlist_id, found["owner_id"], title=found["title"])
+    return True
+
+
+async def name(conn: Any, user_id: int, why: Why) -> bool:
+    """Somebody's first and last name; False: he has none. The username stays: by that he is known and logs in."""
+    if not await conn.fetchval(
+        "SELECT first_name IS NOT NULL OR last_name IS NOT NULL FROM users WHERE id = $1", user_id
+    ):
+        return False
+    await _allow(conn, why, user_id)
+    await conn.execute(
+        "UPDATE users SET first_name = NULL, last_name = NULL, updated_at = now() WHERE id = $1", user_id
+    )
+    await _done(conn, why, "name", user_id, user_id)
     return True
 
 

@@ -26,24 +26,28 @@ from veza.security.roles import above, at_least
 
 removals = Blueprint("removals", __name__, url_prefix="/moderation")
 
-_Removable = Literal["message", "track", "comment", "listing", "stream", "avatar", "bio"]
+_Removable = Literal["message", "track", "comment", "listing", "stream", "playlist", "avatar", "name", "bio"]
 _GONE: Final[dict[str, tuple[str, str]]] = {
     "message": ("This message", "MESSAGE_NOT_FOUND"),
     "track": ("This track", "TRACK_NOT_FOUND"),
     "comment": ("This comment", "COMMENT_NOT_FOUND"),
     "listing": ("This listing", "LISTING_NOT_FOUND"),
     "stream": ("Such a stream that has not ended", "STREAM_NOT_FOUND"),
+    "playlist": ("This playlist", "PLAYLIST_NOT_FOUND"),
     "avatar": ("A picture of this person", "AVATAR_NOT_FOUND"),
+    "name": ("A name of this person", "NAME_NOT_FOUND"),
     "bio": ("Such a text of this person", "BIO_NOT_FOUND"),
 }
 
 
 class Removal(Struct, frozen=True):
-    """Of an `avatar` or a `bio`, `target_id` is the person."""
+    """Of an `avatar`, a `name` (first and last) or a `bio`, `target_id` is the person."""
 
     target_type: Annotated[
         _Removable,
-        Meta(extra={"says": "Must be message, track, comment, listing, stream, avatar or bio."}),
+        Meta(
+            extra={"says": "Must be message, track, comment, listing, stream, playlist, avatar, name or bio."}
+        ),
     ]
     target_id: Id
     reason: Reason | None = None
@@ -150,6 +154,14 @@ async def _listing(identity: Identity, listing_id: int, why: Why) -> Any:
     return True
 
 
+async def _playlist(identity: Identity, playlist_id: int, why: Why) -> Any:
+    return await services().db.write(removals_db.playlist, playlist_id, why)
+
+
+async def _name(identity: Identity, user_id: int, why: Why) -> Any:
+    return await services().db.write(removals_db.name, user_id, why)
+
+
 async def _bio(identity: Identity, user_id: int, why: Why) -> Any:
     return await services().db.write(removals_db.bio, user_id, why)
 
@@ -169,6 +181,8 @@ _REMOVE: Final = {
     "comment": _comment,
     "listing": _listing,
     "stream": _stream,
+    "playlist": _playlist,
     "avatar": _avatar,
+    "name": _name,
     "bio": _bio,
 }
