@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
+import trio
 
 from tests.market.conftest import Market, refused
 from veza.actors import listing_images
@@ -118,3 +120,24 @@ async def test_the_first_look_counts_and_only_the_sellers(market: Market) -> Non
     first = await market.sql(look, offer)
     await market.db.write(offers.viewed, offer, ann.id)  # another of her windows, at the same moment
     assert first is not None and await market.sql(look, offer) == first
+
+
+async def test_of_many_at_once_no_more_are_made_than_one_may_have(market: Market) -> None:
+    ann, bob = await market.people(2)
+    things = [(await market.listing(ann))["id"] for _ in range(10)]
+    made: Counter[str] = Counter()
+
+    async def note(write: Any, *args: Any) -> None:
+        result = await market.db.write(write, *args)
+        made[result if isinstance(result, str) else write.__module__] += 1
+
+    async with trio.open_nursery() as nursery:
+        for thing in things:
+            nursery.start_soon(note, offers.create, thing, bob.id, offers.NewOffer(5, None, None, 1), 1)
+            new = listings.NewListing("Bass", "", "basses", "good", 1, "EUR", None, None)
+            nursery.start_soon(note, listings.create, bob.id, new, 1)
+    assert made == {"veza.db.offers": 1, "veza.db.listings": 1, "full": 18}
+    # What is open already is not one more.
+    mine = await market.sql("SELECT id FROM listings WHERE owner_id = $1", bob.id)
+    change = listings.ListingChange(frozenset({"status"}), status="open")
+    assert isinstance(await market.db.write(listings.update, mine, bob.id, change, 1), listings.Listing)
