@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 from xml.sax.saxutils import escape
 
 import trio
+from msgspec import structs
 
 from veza import log
 from veza.actors.errors import Refused as Denied
@@ -138,7 +139,10 @@ class _Broadcast:
 
     async def run(self, mount: Mount) -> None:
         """Raises Refused, Denied, ActorError, Disconnected."""
-        seat = Seat(_announced(self._head), self._scope.cancel)
+        announced = _announced(self._head)
+        if mount.muted:
+            announced = structs.replace(announced, genre=None)
+        seat = Seat(announced, self._scope.cancel)
         await self._streams.ask(mount.id, Claim(seat))
         stream = self._streams.ref(mount.id)
         try:
