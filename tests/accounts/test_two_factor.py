@@ -71,6 +71,9 @@ async def test_from_setting_up_to_switching_off(api: Api, wall: Wall, outbox: Po
         "enabled": True,
         "recovery_codes_left": 10,
     }
+    # If it was not he, a new password alone does not let him in again: he is told what does.
+    letter = await outbox.wait("Your second factor was switched on")
+    assert "ask whoever runs this server" in letter.get_content()
     # Others who were logged in are not any more; who enabled it is.
     refused(await api.get("/auth/me", token=other.data["access_token"]), 401, "SESSION_ENDED")
 
@@ -93,6 +96,8 @@ async def test_from_setting_up_to_switching_off(api: Api, wall: Wall, outbox: Po
     refused(await api.post("/auth/2fa/disable", bad, token=person.token), 403, "INVALID_CODE")
     off = {"password": PASSWORD, "code": fresh.data["recovery_codes"][3].upper()}
     assert (await api.post("/auth/2fa/disable", off, token=person.token)).status == 200
+    letter = await outbox.wait("Your second factor was switched off")
+    assert "whoever runs" not in letter.get_content() and "forgot-password" in letter.get_content()
     assert (await log_in(api, person)).status == 200
     assert (await api.get("/auth/2fa", token=person.token)).data == {
         "enabled": False,

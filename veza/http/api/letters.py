@@ -72,6 +72,12 @@ def second_factor(settings: Settings, username: str, to: str, on: bool) -> Lette
         if on
         else "no code is asked for at login any more"
     )
+    # A new password opens no second factor that somebody else has set up.
+    back = (
+        "\nTo get in again, ask whoever runs this server to switch this second factor off; they will ask who you are."
+        if on
+        else ""
+    )
     return Letter(
         "second factor",
         to,
@@ -80,7 +86,7 @@ def second_factor(settings: Settings, username: str, to: str, on: bool) -> Lette
 
 from now on {what}.
 
-If it was not you, somebody knows your password: set another one at once, at {base_url(settings)}/forgot-password
+If it was not you, somebody knows your password: set another one at once, at {base_url(settings)}/forgot-password{back}
 """,
     )
 
