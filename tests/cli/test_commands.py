@@ -113,6 +113,7 @@ async def test_a_database_that_cannot_be_reached(veza: Veza) -> None:
     for command in (["serve"], ["migrate"], ["admin", "create", "--username", "ada"]):
         complaint = (await veza(*command, DATABASE_URL=url)).complaint
         assert "database" in complaint
+        assert "connection refused" in complaint
         assert "hunter2" not in complaint
 
 

@@ -7,6 +7,8 @@ Everything asyncpg or the operating system raises is mapped here, once, and only
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator
 from typing import Final
 
@@ -89,10 +91,17 @@ def translate(error: BaseException) -> DatabaseError | None:
     if isinstance(error, TimeoutError):  # before OSError, whose subclass it is
         return QueryTimeout("the database did not answer in time")
     if isinstance(error, OSError):
-        return Unavailable(f"the database cannot be reached: {error.strerror or error}")
+        return Unavailable(f"the database cannot be reached: {_reason(error)}")
     if isinstance(error, (asyncpg.InterfaceError, asyncpg.InternalClientError)) and _is_about_closing(error):
         return Unavailable("the connection to the database was lost")
     return None
+
+
+def _reason(error: OSError) -> str:
+    """The system's words where it has some; what asyncio puts in their place reads `Connect call failed`."""
+    if error.errno is not None and error.errno in errno.errorcode:
+        return os.strerror(error.errno).lower()
+    return error.strerror or str(error)
 
 
 @contextlib.contextmanager
