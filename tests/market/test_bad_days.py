@@ -152,3 +152,25 @@ async def test_a_listing_is_removed_while_it_is_sold(market: Market) -> None:
         assert (answers[0].status, state) in [(200, "accepted"), (409, "rejected")]
         assert await market.status("listings", bass) == ("sold" if state == "accepted" else "open")
         assert await market.status("listings", amp) == "removed"
+
+
+async def test_nobody_accepts_his_own_counter_offer_by_being_quick(market: Market) -> None:
+    """The seller asks for more and accepts what he was offered at the same moment: one of the two is refused."""
+    ann, bob = await market.people(2)
+    for _ in range(8):
+        bass, amp = (await market.listing(ann))["id"], (await market.listing(bob))["id"]
+        bid = (await market.offer(bob, bass))["id"]
+        answers: dict[str, Answer] = {}
+
+        async def step(
+            name: str, body: Any = None, bid: int = bid, answers: dict[str, Answer] = answers
+        ) -> None:
+            answers[name] = await market.step(name, bid, ann, body)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(step, "counter", {"amount_cents": 90_000, "proposed_listing_id": amp})
+            nursery.start_soon(step, "accept")
+        assert sorted(answer.status for answer in answers.values()) == [200, 409], answers
+        accepted = answers["accept"].status == 200
+        assert await market.status("offers", bid) == ("accepted" if accepted else "countered")
+        assert await market.status("listings", amp) == "open"
