@@ -21,7 +21,7 @@ PEOPLE: Final = 250  # a page of followers or members: no more, for whoever talk
 
 # Who is really told: not of his own acts, nor by anybody he blocked or muted, or who blocked him; a member, of a
 # message; and somebody who wants it at all. Of letters one is enough while it is unread. What the house decided about
-# somebody he is told in any case.
+# somebody he is told in any case. Who was shut out is announced to nobody, nor is what was taken away.
 _WANTED: Final = """
     FROM candidates c JOIN users u ON u.id = c.user_id AND u.is_active
     LEFT JOIN notification_preferences p ON p.user_id = c.user_id AND p.kind = c.kind
@@ -31,6 +31,11 @@ _WANTED: Final = """
             SELECT FROM mutes m WHERE m.muter_id = c.user_id AND m.muted_id = c.actor_id)
         AND NOT EXISTS (SELECT FROM blocks b WHERE b.blocker_id = c.user_id AND b.blocked_id = c.actor_id)
         AND NOT EXISTS (SELECT FROM blocks b WHERE b.blocker_id = c.actor_id AND b.blocked_id = c.user_id))
+      AND (c.kind NOT IN ('listing', 'stream_started') OR EXISTS (
+            SELECT FROM users a WHERE a.id = c.actor_id AND a.is_active
+                AND (a.banned_until IS NULL OR a.banned_until <= now())))
+      AND (c.kind <> 'listing' OR NOT EXISTS (
+            SELECT FROM listings l WHERE l.id = (c.data->>'listing_id')::bigint AND l.status = 'removed'))
       AND (c.kind NOT IN ('mention', 'reply', 'direct_message') OR EXISTS (
             SELECT FROM room_members rm
             WHERE rm.room_id = (c.data->>'room_id')::bigint AND rm.user_id = c.user_id))
@@ -123,7 +128,8 @@ async def expand(conn: Any, only: int | None = None) -> Taken:
         await _delete(conn, direct)
     whole = True
     if wide:
-        found, whole = await _page(conn, *wide[0])
+        # The one that came least far: somebody's few followers do not wait for another's hundred thousand.
+        found, whole = await _page(conn, *min(wide, key=itemgetter("after_id")))
         notes += found
     return Taken(len(direct) + len(wide[:1]), notes, len(rows) == EVENTS or len(wide) > 1 or not whole)
 

@@ -13,10 +13,11 @@ import trio
 from veza import log
 from veza.actors.commands import Person, Say
 from veza.actors.errors import UNAVAILABLE, Refused
-from veza.actors.kernel import ActorError
+from veza.actors.kernel import AskTimeout
 from veza.actors.rooms import Rooms
 from veza.db import courier
 from veza.db.courier import Card
+from veza.db.errors import Unavailable
 from veza.db.pool import Database
 
 _log = log.get("notices")
@@ -29,7 +30,7 @@ CARD_TYPE: Final = "offer"
 
 class Cards(Protocol):
     async def deliver(self) -> int:
-        """Say what is due; how many were done with. Raises DatabaseError."""
+        """Say what is due; how many were done with. Raises DatabaseError: Unavailable, and nothing worse for a card."""
         ...
 
 
@@ -45,31 +46,47 @@ class RoomCards:
         pairs: dict[tuple[int, int], list[Card]] = {}
         for card in due:
             pairs.setdefault(_pair(card), []).append(card)
+        until = trio.current_time() + PATIENCE
         done = 0
+        away: list[Unavailable] = []
 
         async def in_order(cards: list[Card]) -> None:
             nonlocal done
             for card in cards:
-                if not await self._deliver(card):
-                    return  # what comes behind it waits: a conversation is read in order
+                try:
+                    if trio.current_time() >= until or not await self._deliver(card, until):
+                        return  # what comes behind it waits: a conversation is read in order
+                except Unavailable as error:  # one error, not a group: the courier waits for the database
+                    away.append(error)
+                    return
                 done += 1
 
-        with trio.move_on_after(PATIENCE):
-            async with trio.open_nursery() as nursery:
-                for cards in pairs.values():
-                    nursery.start_soon(in_order, cards)
+        async with trio.open_nursery() as nursery:
+            for cards in pairs.values():
+                nursery.start_soon(in_order, cards)
+        if away:
+            raise away[0]
         return done
 
-    async def _deliver(self, card: Card) -> bool:
-        """Say one; True once it is done with."""
+    async def _deliver(self, card: Card, until: float) -> bool:
+        """Say one; True once it is done with. What is not said by then waits, and others are tried before it."""
         try:
-            await self._say(card)
+            with trio.move_on_at(until) as patience:
+                await self._say(card)
+            if patience.cancelled_caught:
+                await self._put_off(card)
+                return False
         except Refused as refusal:
             if refusal.code == UNAVAILABLE:
                 await self._put_off(card)
                 return False
             _log.info("a card is not delivered", card=card.key, why=refusal.code)
-        except ActorError as error:
+        except Unavailable:
+            raise
+        except AskTimeout:
+            await self._put_off(card)
+            return False
+        except Exception as error:  # the room did not survive it, or something here is wrong with this one
             if card.tries + 1 < CRASHES:
                 await self._put_off(card)
                 return False

@@ -121,7 +121,12 @@ class CourierActor(Actor):
 
     async def _pass(self) -> tuple[Waiting, bool]:
         """Cards first: what is told of them comes behind them."""
-        self.tally.cards += await self._cards.deliver()
+        try:
+            self.tally.cards += await self._cards.deliver()
+        except Unavailable:
+            raise
+        except Exception as error:  # whatever is wrong with cards, notifications do not wait for them
+            _log.error("the cards could not be said", error=type(error).__name__)
         try:
             more = await self._expand(None)
         except Unavailable:

@@ -7,6 +7,7 @@ statement. Dying before that tells somebody once more what he has heard, under t
 from __future__ import annotations
 
 import contextlib
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -38,9 +39,10 @@ class Book:
         here before."""
         return frozenset(self._pending.get(user_id, ()))
 
-    def all(self) -> list[tuple[int, int]]:
-        """By person, those who have waited longest first."""
-        return [(user_id, id) for user_id, ids in self._pending.items() for id in ids]
+    def some(self, most: int) -> list[tuple[int, int]]:
+        """By person, those who have waited longest first. Takes as long as these, however many there are."""
+        waiting = ((user_id, id) for user_id, ids in self._pending.items() for id in ids)
+        return list(islice(waiting, most))
 
     def marked(self, ids: list[tuple[int, int]]) -> None:
         for user_id, id in ids:
@@ -77,7 +79,7 @@ class ToldActor(Actor):
         book: Book = self.context.carried
         match message:
             case Due():
-                if ids := book.all()[:AT_ONCE]:
+                if ids := book.some(AT_ONCE):
                     self.context.job(
                         self._db.write,
                         notifications.told,
@@ -95,7 +97,7 @@ class ToldActor(Actor):
 
     async def stopping(self) -> None:
         book: Book = self.context.carried
-        if ids := book.all():
+        if ids := book.some(len(book)):
             with contextlib.suppress(Unavailable):
                 await self._db.write(notifications.told, [id for _, id in ids])
                 book.marked(ids)
