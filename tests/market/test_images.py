@@ -279,6 +279,7 @@ async def test_only_pixels_are_kept(house: House, http: httpx.AsyncClient) -> No
         "JPEG and ZIP": jpeg + archive(),
         "GIF and script": bytes(gif) + b"*/=1;" + SECRET,
         "PNG and HTML": saved(quarters(), "PNG") + b"<script>" + SECRET + b"</script>",
+        "PNG with a profile": saved(quarters().quantize(8), "PNG", icc_profile=SECRET),
         "WebP with XMP": saved(quarters(), "WEBP", xmp=SECRET, exif=exif),
     }
     assert zipfile.ZipFile(io.BytesIO(inputs["JPEG and ZIP"])).read("evil.js") == SECRET  # it is both
