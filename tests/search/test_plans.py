@@ -210,3 +210,45 @@ async def test_a_common_word_is_found_in_what_is_popular(db: Database) -> None:
     assert len(plays) == len(listings) == 20
     assert min(plays) >= 990
     assert min(listings) > ROWS - 2_100
+
+
+class Counting(Explaining):
+    """A connection that notes how many rows its statements looked at."""
+
+    looked_at = 0
+
+    async def _explain(self, query: str, args: tuple[Any, ...]) -> None:
+        plan = json.loads(await self._conn.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args))
+        self._walk(plan[0]["Plan"])
+
+    def _walk(self, node: dict[str, Any]) -> None:
+        self.looked_at += (
+            node["Actual Rows"]
+            + node.get("Rows Removed by Index Recheck", 0)
+            + node.get("Rows Removed by Filter", 0)
+        )
+        for child in node.get("Plans", ()):
+            self._walk(child)
+
+
+async def test_words_without_letters_are_not_compared_with_every_word_there_is(db: Database) -> None:
+    """Signs and pictures have no trigrams; the index answers with all it holds, for each such word of a search."""
+
+    async def mended(conn: Any, text: str) -> tuple[str | None, float]:
+        counting = Counting(conn)
+        return await search_words.mend(counting, await search_words.read(conn, text)), counting.looked_at
+
+    pictures = " ".join(sign * 4 for sign in "🎸🎹🥁🎺")
+    for text in (
+        pictures,
+        "🎸" * 200,
+        "音楽" * 100,
+        "音楽演奏 電子楽器",
+        "гитара музыка",
+        "x" * 200,
+        "♯♭♮♯ ‰‰‰‰",
+    ):
+        query, looked_at = await db.read(mended, text)
+        assert query is None and looked_at < 1_000, text
+    query, _ = await db.read(mended, "comnon 🎸🎸🎸🎸")
+    assert query is not None and "common" in query

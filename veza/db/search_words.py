@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 SHORTEST: Final = 4  # letters of a word that is mended
+LONGEST: Final = 40  # of one the vocabulary holds
 _MENDED: Final = 4  # words of a search that are mended
 _NEIGHBOURS: Final = 3  # spellings that are tried for each
 _WITHIN: Final = re.compile(r"(?<=\w)[-._/@:]+(?=\w)")
@@ -78,9 +79,11 @@ async def mend(conn: Any, reading: Reading) -> str | None:
     mended = False
     for at, word in enumerate(reading.words):
         spellings = [word]
-        if at < _MENDED and len(word) >= SHORTEST:
+        if at < _MENDED and SHORTEST <= len(word) <= LONGEST + 2:
+            # What has no letters has no trigrams: for that the index would answer with every word there is.
             rows = await conn.fetch(
-                """SELECT word FROM vocabulary WHERE word % $1 AND char_length(word) BETWEEN $2 AND $3
+                """SELECT word FROM vocabulary
+                   WHERE show_trgm($1) <> '{}' AND word % $1 AND char_length(word) BETWEEN $2 AND $3
                    ORDER BY similarity(word, $1) DESC, word LIMIT 40""",
                 word,
                 len(word) - 2,
