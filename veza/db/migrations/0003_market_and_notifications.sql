@@ -141,7 +141,7 @@ CREATE TABLE listings (
 );
 CREATE INDEX listings_owner ON listings (owner_id, id DESC);
 -- Every list shows one status, in one of these orders. Prices that are missing come last, whichever way.
-CREATE INDEX listings_newest ON listings (status, id DESC);
+CREATE INDEX listings_newest ON listings (status, id DESC) INCLUDE (owner_id);
 CREATE INDEX listings_cheapest ON listings (status, price_cents, id);
 CREATE INDEX listings_dearest ON listings (status, price_cents DESC NULLS LAST, id DESC);
 CREATE INDEX listings_favourite ON listings (status, favorite_count DESC, id DESC);
