@@ -13,7 +13,6 @@ import trio
 
 from veza import log
 from veza.db import message_search
-from veza.db.errors import DatabaseError
 from veza.db.pool import Database
 
 _log = log.get("indexing")
@@ -29,7 +28,7 @@ async def keep_quick(db: Database, every: float = EVERY) -> None:
         try:
             await db.write(message_search.work_in)
             away = False
-        except DatabaseError as error:
+        except Exception as error:  # also a role that may not, for it does not own the table
             if not away:
                 _log.warning("messages are not worked into the index", reason=type(error).__name__)
             away = True
