@@ -90,9 +90,13 @@ async def listed(
         ids = await conn.fetch(
             f"""WITH matches AS MATERIALIZED (
                     SELECT l.id, l.price_cents, l.favorite_count FROM listings l WHERE {where}
-                ), page AS (SELECT l.id FROM matches l ORDER BY {order} LIMIT ${at} OFFSET ${at + 1})
+                ), page AS (
+                    SELECT l.id, row_number() OVER (ORDER BY {order}) AS place FROM matches l
+                    ORDER BY place LIMIT ${at} OFFSET ${at + 1}
+                )
                 SELECT page.id, counted.total
-                FROM (SELECT least(count(*), {COUNTED}) AS total FROM matches) AS counted LEFT JOIN page ON true""",
+                FROM (SELECT least(count(*), {COUNTED}) AS total FROM matches) AS counted LEFT JOIN page ON true
+                ORDER BY page.place""",
             *args,
             limit,
             offset,
