@@ -185,7 +185,9 @@ async def test_a_search_that_ends_early_goes_on_where_it_ended(library: Library,
 
     look = message_search._look
 
-    async def _narrow(conn: Any, where: Any, rooms: Any, query: str, top: int, span: Any, wanted: int) -> Any:
+    async def _narrow(
+        conn: Any, where: Any, rooms: Any, query: Any, top: int, span: Any, wanted: int, unchecked: int
+    ) -> Any:
         if span is not None:  # the same walk over narrower stretches
             low, high = min(span) * 3, max(span) * 3 + 2
             count, _ = await conn.fetchrow(
@@ -201,8 +203,8 @@ async def test_a_search_that_ends_early_goes_on_where_it_ended(library: Library,
                 min(high, top),
                 wanted,
             )
-            return count, ids
-        return await look(conn, where, rooms, query, top, span, wanted)
+            return count, ids, 0, None
+        return await look(conn, where, rooms, query, top, span, wanted, unchecked)
 
     monkeypatch.setattr(message_search, "_look", narrow)
     monkeypatch.setattr(message_search, "_stretch_of", lambda id: id // 3)
@@ -241,3 +243,51 @@ async def _all(library: Library, by: Person, q: str, limit: int) -> list[list[in
         if not data["has_more"]:
             return pages
         before = {"before": data["next_before"]}
+
+
+async def test_of_words_in_a_row_so_many_are_read_and_the_rest_is_asked_for(
+    library: Library, monkeypatch: Any
+) -> None:
+    """Common words that seldom stand in this row: every message that holds them has to be read, page by page."""
+    owner, other = await library.people(2)
+    room = await library.room("Rows", owner)
+    elsewhere = await library.room("Rows elsewhere", other, kind="private")
+    spoken = []
+    for number in range(23):
+        in_row = number % 7 == 0
+        text = "bourree gavotte" if in_row else "gavotte and then a bourree"
+        spoken += [await library.said(room, owner, text)] * in_row
+        await library.said(elsewhere, other, text)
+
+    async def walked(text: str, limit: int) -> tuple[list[int], int]:
+        async def unit(conn: Any, before: int | None) -> Heard:
+            where = Where(owner.id, before=before)
+            return await message_search.heard(conn, where, await search_words.read(conn, text), limit)
+
+        found: list[int] = []
+        before, pages = None, 0
+        while pages == 0 or before is not None:
+            page = await library.db.read(unit, before)
+            assert len(page.messages) <= limit and (
+                before is None or page.before is None or page.before < before
+            )
+            found += [message.id for message, _ in page.messages]
+            before, pages = page.before, pages + 1
+        return found, pages
+
+    for part in (0, 1_000_000):
+        monkeypatch.setattr(message_search, "_PART", part)
+        monkeypatch.setattr(message_search, "_CHECKED", 2_500)
+        for text in (
+            '"bourree gavotte"',
+            'gavotte -"gavotte bourree" -"gavotte and then"',
+            '"bourree gavotte" -minuet',
+        ):
+            for limit in (1, 3, 20):
+                assert (await walked(text, limit))[0] == spoken[::-1], (text, limit)
+        monkeypatch.setattr(message_search, "_CHECKED", 3)
+        for limit in (1, 3, 20):
+            found, pages = await walked('"bourree gavotte"', limit)
+            assert found == spoken[::-1] and 8 <= pages <= 13
+        found, pages = await walked('"bourree bourree"', 20)
+        assert found == [] and pages == 8

@@ -20,7 +20,10 @@ from veza.db.search_words import Reading
 
 _STRETCH: Final = 16  # bits of an id within its stretch; the index says the same
 _LOOKED_AT: Final = 2_500  # messages with the words, in one search
-_CHECKED: Final = 500  # the same where each must be read: words in a row are not in the index
+_CHECKED: Final = 2_500  # messages that are read for whether words stand in a row, which no index knows
+# As `stems`, but that the last word in English is not followed by the first in French.
+_IN_ORDER: Final = """(to_tsvector('search_english', m.content) || '~:100'::tsvector
+    || to_tsvector('search_french', m.content))"""
 _SCANS: Final = 24  # looks into the index for one step: rooms, times stretches
 _STRETCHES: Final = 16
 _PART: Final = (
@@ -54,9 +57,16 @@ class _Rooms(msgspec.Struct, frozen=True):
     said: int  # in `own`, ever
 
 
+class _Query(msgspec.Struct, frozen=True):
+    """`words`: what the index is asked. `exact`: what is to be found; another only where words stand in a row."""
+
+    words: str
+    exact: str
+
+
 async def heard(conn: Any, where: Where, reading: Reading, limit: int) -> Heard:
     """Messages that hold the words, out of what may be read."""
-    if reading.said is None:
+    if reading.said is None or reading.loose is None:
         return Heard([], None)
     newest = await conn.fetchval("SELECT max(id) FROM messages")
     rooms = await _rooms(conn, where, newest or 0)
@@ -67,7 +77,7 @@ async def heard(conn: Any, where: Where, reading: Reading, limit: int) -> Heard:
         top = min(top, where.before - 1)
     if top is None or top < 1:
         return Heard([], None)
-    ids, reached = await _walk(conn, where, rooms, reading.said, top, limit + 1)
+    ids, reached = await _walk(conn, where, rooms, _Query(reading.loose, reading.said), top, limit + 1)
     page = ids[:limit]
     before = page[-1] if len(ids) > limit else reached
     return Heard(await some(conn, page), before)
@@ -97,10 +107,10 @@ async def _rooms(conn: Any, where: Where, newest: int) -> _Rooms | None:
 
 
 async def _walk(
-    conn: Any, where: Where, rooms: _Rooms, query: str, top: int, wanted: int
+    conn: Any, where: Where, rooms: _Rooms, query: _Query, top: int, wanted: int
 ) -> tuple[list[int], int | None]:
     """Ids from `top` down, and up to where was looked: None for down to the first."""
-    most = _CHECKED if "<" in query else _LOOKED_AT
+    most, unchecked = _LOOKED_AT, _CHECKED
     stretch = _stretch_of(top)
     ids: list[int] = []
     looked_at, seen, step = 0, 0, 1
@@ -109,8 +119,13 @@ async def _walk(
     while not whole:
         step = min(step, stretch + 1, _STRETCHES, scans)
         span = list(range(stretch, stretch - step, -1))
-        count, found = await _look(conn, where, rooms, query, top, span, wanted - len(ids))
+        count, found, checked, cut = await _look(
+            conn, where, rooms, query, top, span, wanted - len(ids), unchecked
+        )
         ids += found
+        unchecked -= checked
+        if cut is not None:
+            return ids, cut
         looked_at, seen, stretch = looked_at + count, seen + step, stretch - step
         if stretch < 0:
             return ids, None
@@ -123,13 +138,13 @@ async def _walk(
             # The rest seems little enough to be looked at in one go. But what was said long ago may be another thing
             # than what was said lately: so here and there it is tried.
             probes = sorted({stretch * part // 4 for part in (0, 1, 2, 3)})[:scans]
-            tried, _ = await _look(conn, where, rooms, query, top, probes, 0)
+            tried = (await _look(conn, where, rooms, query, top, probes, 0, 0))[0]
             dense = max(dense, tried / len(probes))
             whole = looked_at + dense * left <= most
         # As many as will, by what was seen so far, about use up what may still be looked at.
         step = max(1, min(2 * step, int((most - looked_at) / max(dense, 1))))
-    ids += (await _look(conn, where, rooms, query, top, None, wanted - len(ids)))[1]
-    return ids, None
+    _, found, _, cut = await _look(conn, where, rooms, query, top, None, wanted - len(ids), unchecked)
+    return ids + found, cut
 
 
 def _stretch_of(id: int) -> int:
@@ -141,13 +156,22 @@ def _last_of(stretch: int) -> int:
 
 
 async def _look(
-    conn: Any, where: Where, rooms: _Rooms, query: str, top: int, span: list[int] | None, wanted: int
-) -> tuple[int, list[int]]:
+    conn: Any,
+    where: Where,
+    rooms: _Rooms,
+    query: _Query,
+    top: int,
+    span: list[int] | None,
+    wanted: int,
+    unchecked: int,
+) -> tuple[int, list[int], int, int | None]:
     """How many messages of these stretches (None: of all) up to `top` hold the words, and the newest that may be read.
 
-    Nothing but the index of words can serve: the other conditions are written so that no other index fits them.
+    Where words must stand in a row: of the newest `unchecked` that may be read; how many were, and the last of them if
+    there may be more. Nothing but the index of words can serve: the other conditions are written so that no other index
+    fits them.
     """
-    args: list[Any] = [query, top, wanted, rooms.own]
+    args: list[Any] = [query.words, top, wanted, rooms.own]
     inside = "(m.id + 0) <= $2"
     if rooms.few:
         inside += " AND (m.room_id + 0) = ANY ($4::bigint[])"
@@ -164,17 +188,28 @@ async def _look(
     if where.author_id is not None:
         args.append(where.author_id)
         readable += f" AND c.user_id = ${len(args)}"
+    candidates = f"""candidates AS MATERIALIZED (
+            SELECT m.id, m.room_id, m.user_id FROM messages m
+            WHERE m.content IS NOT NULL AND stems(m.content) @@ $1::tsquery AND {inside}
+        )"""
+    newest = f"""SELECT c.id FROM (SELECT * FROM candidates ORDER BY id DESC OFFSET 0) AS c
+                 WHERE {readable} AND $4::bigint[] IS NOT NULL"""
+    if query.words == query.exact:
+        row = await conn.fetchrow(
+            f"WITH {candidates} SELECT (SELECT count(*) FROM candidates), ARRAY({newest} LIMIT $3)", *args
+        )
+        return row[0], row[1], 0, None
+    args += query.exact, unchecked
     row = await conn.fetchrow(
-        f"""WITH candidates AS MATERIALIZED (
-                SELECT m.id, m.room_id, m.user_id FROM messages m
-                WHERE m.content IS NOT NULL AND stems(m.content) @@ $1::tsquery AND {inside}
-            )
+        f"""WITH {candidates}, checked AS MATERIALIZED ({newest} LIMIT ${len(args)})
             SELECT (SELECT count(*) FROM candidates),
-                   ARRAY(SELECT c.id FROM (SELECT * FROM candidates ORDER BY id DESC OFFSET 0) AS c
-                         WHERE {readable} AND $4::bigint[] IS NOT NULL LIMIT $3)""",
+                   ARRAY(SELECT c.id FROM checked c JOIN messages m ON m.id = c.id
+                         WHERE coalesce({_IN_ORDER} @@ ${len(args) - 1}::tsquery, false)
+                         ORDER BY c.id DESC LIMIT $3),
+                   (SELECT count(*) FROM checked), (SELECT min(id) FROM checked)""",
         *args,
     )
-    return row[0], row[1]
+    return row[0], row[1], row[2], row[3] if row[2] >= unchecked else None
 
 
 async def work_in(conn: Any) -> None:

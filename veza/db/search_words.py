@@ -18,6 +18,7 @@ LONGEST: Final = 40  # of one the vocabulary holds
 _MENDED: Final = 4  # words of a search that are mended
 _NEIGHBOURS: Final = 3  # spellings that are tried for each
 _WITHIN: Final = re.compile(r"(?<=\w)[-._/@:]+(?=\w)")
+_IN_A_ROW: Final = re.compile(r"('(?:[^']|'')*')|<(?:-|\d+)>")
 _OPERATORS: Final = re.compile(r'"|(?:^|\s)-|\bor\b', re.IGNORECASE)
 
 
@@ -25,6 +26,7 @@ class Reading(msgspec.Struct, frozen=True):
     """Queries as PostgreSQL writes them (tsquery).
 
     `said` is for what people wrote, `named` for names and titles; either is None where nothing can be looked for.
+    `loose` is `said` without order: what holds the words in a row is among what it finds, and an index tells it alone.
     `begun`: names with a word that begins like each of `words`. `mendable`: it is words alone, no operators.
     """
 
@@ -34,6 +36,7 @@ class Reading(msgspec.Struct, frozen=True):
     begun: str | None
     words: tuple[str, ...]
     mendable: bool
+    loose: str | None
 
     def __repr__(self) -> str:  # what people look for stays out of logs
         return "Reading()"
@@ -53,8 +56,16 @@ async def read(conn: Any, text: str) -> Reading:
     )
     words = tuple(row["words"])
     begun = " & ".join(f"{quoted(word)}:*" for word in words) or None
+    said = _usable(row[0], row[1])
     return Reading(
-        text, _usable(row[0], row[1]), _usable(row[2], row[3]), begun, words, _OPERATORS.search(text) is None
+        text,
+        said,
+        _usable(row[2], row[3]),
+        begun,
+        words,
+        _OPERATORS.search(text) is None,
+        # Without exclusions too: words that are excluded in a row may stand apart.
+        _IN_A_ROW.sub(lambda part: part[1] or "&", row[1]) if said is not None and "<" in said else said,
     )
 
 
