@@ -13,7 +13,7 @@ from veza.actors.notices import cards
 from veza.actors.notices.notices import Notices
 from veza.actors.notices.told import Book
 from veza.actors.rooms import Rooms
-from veza.db import courier
+from veza.db import courier, digests
 from veza.db.errors import Unavailable
 from veza.db.outbox import Event
 
@@ -188,3 +188,36 @@ def test_the_book_gives_those_that_wait_longest_and_no_more() -> None:
     book.marked(some)
     assert len(book) == 6 and book.pending(0) == frozenset()
     assert len(book.some(100)) == 6
+
+
+async def test_what_was_taken_away_or_is_of_somebody_blocked_since_is_repeated_to_nobody(hall: Hall) -> None:
+    """In the list what moderators removed loses its title; no mail speaks of whom one blocked or muted meanwhile."""
+    me, seller, muted, blocked, blocker = await hall.people(5)
+    await hall.sql("UPDATE users SET is_verified = true WHERE id = $1", me.id)
+    rows = await hall.sql(
+        """INSERT INTO listings (owner_id, title, description, category_id, state, price_cents)
+           SELECT $1, 'Drums', '', 1, 'good', 5000 FROM generate_series(1, 2) RETURNING id""",
+        seller.id,
+    )
+    ear = await hall.connect(me)
+    with trio.fail_after(BOUND):
+        about = [{"listing_id": row[0], "title": f"Drums {row[0]}"} for row in rows]
+        await hall.cause(
+            *(event(seller, me, "listing", data=each) for each in about),
+            *(event(who, me, "offer", data={"title": "x"}) for who in (seller, muted, blocked, blocker)),
+        )
+        await hall.until_unread(ear, 6)
+        await hall.sql("UPDATE listings SET status = 'removed' WHERE id = $1", rows[0][0])
+        await hall.sql("UPDATE listings SET status = 'sold' WHERE id = $1", rows[1][0])
+        listed = (await hall.api.get("/notifications?kind=listing", token=me.token)).data["notifications"]
+        titles = {each["listing_id"]: each.get("title") for each in listed}
+        assert titles == {rows[0][0]: None, rows[1][0]: about[1]["title"]}
+        await hall.mute(me, muted)
+        await hall.block(me, blocked)
+        await hall.block(blocker, me)
+        await hall.sql(
+            "UPDATE notifications SET created_at = now() - interval '1 hour' WHERE user_id = $1", me.id
+        )
+        chosen, _ = await hall.house.db.write(digests.choose, me.id - 1, 86_400.0)
+        mails = [each for each in chosen if each.user_id == me.id]
+        assert [(each.count, [n.user_id for n in each.notifications]) for each in mails] == [(1, [seller.id])]

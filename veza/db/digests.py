@@ -33,7 +33,8 @@ async def choose(conn: Any, after_id: int, every_s: float) -> tuple[list[Digest]
     """The mails for the people of the next page, by id; and where that page ended, None behind the last one.
 
     Mailed is what is unread, wanted by mail, older than a few minutes and newer than the last mail, to confirmed
-    addresses of accounts in use, whose last mail is `every_s` ago.
+    addresses of accounts in use, whose last mail is `every_s` ago. Nothing of people they muted or blocked since, or
+    who blocked them.
     """
     last = await conn.fetchval(
         "SELECT max(id) FROM (SELECT id FROM users WHERE id > $1 ORDER BY id LIMIT $2) AS page",
@@ -49,7 +50,12 @@ async def choose(conn: Any, after_id: int, every_s: float) -> tuple[list[Digest]
                     SELECT count(*) FILTER (WHERE o.mailed), max(o.id) AS last_id,
                            (array_agg(o.id ORDER BY o.id DESC) FILTER (WHERE o.mailed))[1:{LINES}] AS ids
                     FROM (
-                        SELECT n.id, coalesce(p.email, n.kind = ANY ($4::text[])) AS mailed FROM notifications n
+                        SELECT n.id, coalesce(p.email, n.kind = ANY ($4::text[])) AND (
+                            n.actor_id IS NULL OR NOT EXISTS (
+                                SELECT FROM mutes m WHERE m.muter_id = u.id AND m.muted_id = n.actor_id
+                                UNION ALL SELECT FROM blocks b WHERE (b.blocker_id, b.blocked_id)
+                                    IN ((u.id, n.actor_id), (n.actor_id, u.id)))) AS mailed
+                        FROM notifications n
                         LEFT JOIN notification_preferences p ON p.user_id = n.user_id AND p.kind = n.kind
                         WHERE n.user_id = u.id AND n.read_at IS NULL AND n.id > coalesce(d.last_id, 0)
                           AND n.created_at < now() - interval '{AFTER_MINUTES} minutes'

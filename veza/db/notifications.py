@@ -1,7 +1,8 @@
 """What people are told: stored, counted, read, wanted or not. Nobody sees anybody else's.
 
 What a notification says of others (their name, a message's beginning) is joined when it is read, never stored: a
-message that was deleted, or is in a room its reader was sent away from, is quoted to nobody.
+message that was deleted, or is in a room its reader was sent away from, is quoted to nobody, and a listing that
+moderators removed is not named.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ class Standing(msgspec.Struct, frozen=True):
 
 # Behind `FROM notifications n`: the actor, and the message with its room as far as the reader is a member.
 VIEW: Final = """n.id, n.kind, n.created_at, n.read_at, n.actor_id, a.username, a.avatar,
-    x.room_kind, x.room_name, x.room_id, x.excerpt, n.data::text"""
+    x.room_kind, x.room_name, x.room_id, x.excerpt, CASE WHEN n.kind = 'listing' AND EXISTS (
+        SELECT FROM listings l WHERE l.id = (n.data->>'listing_id')::bigint AND l.status = 'removed'
+    ) THEN n.data - 'title' ELSE n.data END::text"""
 JOINED: Final = f"""LEFT JOIN users a ON a.id = n.actor_id
     LEFT JOIN LATERAL (
         SELECT r.kind AS room_kind, r.name AS room_name, r.id AS room_id, left(m.content, {EXCERPT}) AS excerpt
