@@ -272,6 +272,11 @@ class Follower:
             )
             self.take(frame)
             taken += 1
+        if until is not None:  # what was changed comes behind what was missed
+            await client.pong()
+            for frame in client.unread:
+                if frame.type in ("message_updated", "message_edited"):
+                    self.take(frame)
         if self.count % 3:
             await client.aclose()
         else:

@@ -165,7 +165,7 @@ async def test_what_cannot_be_broadcast_is_said(build: Build, inputs: Inputs, tm
         await client.update_stream(stream.id, visibility="private")
         links = await client.listen_links(stream.id)
         assert links.expires_at is not None
-        assert re.fullmatch(rf"http://127\.0\.0\.1:\d+/live/\d+\.\w+/{stream.slug}", links.progressive)
+        assert re.fullmatch(rf"http://127\.0\.0\.1:\d+/live/\d+\.\w+\.\d+/{stream.slug}", links.progressive)
         assert links.socket.startswith("ws://")
         with pytest.raises(AuthFailed):
             await client.broadcast(stream.slug, stream.stream_key, inputs["mp3"])
