@@ -45,7 +45,7 @@ demo: $(VENV)/.installed
 	@exec $(BIN)/veza demo $(ARGS)
 
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS) $(TESTS)
+	@$(BIN)/python -m pytest -n auto $(ARGS) $(TESTS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

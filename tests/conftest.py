@@ -83,6 +83,32 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
 
 
+# Run by one worker each: they share what is dear, a browser or tables that were filled. By path, for the marks of
+# xdist's own groups do not reach its scheduler under pytest 9.
+TOGETHER: Final = (
+    "tests/browser/",
+    "tests/chat/test_bad_days_server.py",
+    "tests/db/test_lists.py",
+    "tests/market/test_large_lists.py",
+    "tests/search/test_plans.py",
+    "tests/search/test_words.py",
+    "tests/social/test_feed.py",
+    "tests/tracks/test_track_lists.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests one by one to whichever worker is free, but for those that belong together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPath(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((each for each in TOGETHER if nodeid.startswith(each)), nodeid)
+
+    return ByPath(config, log)
+
+
 class Cluster:
     """A PostgreSQL server for tests. Used outside of trio only: its methods block."""
 
@@ -138,7 +164,9 @@ class Cluster:
                 await self._admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
                 return
             except asyncpg.InsufficientPrivilegeError:
-                await asyncio.sleep(0.1)  # autovacuum is at work in it, which is not ours to end; it ends soon
+                await asyncio.sleep(
+                    0.1
+                )  # autovacuum is at work in it, which is not ours to end; it ends soon
 
     def _create(self, template: str) -> str:
         name = next(self._names)

@@ -8,7 +8,15 @@ from tests.api.conftest import Api
 from veza.db.pool import Database
 
 PUBLIC = {"id", "username", "first_name", "last_name", "bio", "avatar", "created_at"}
-TIES = {"follower_count", "following_count", "track_count", "is_following", "follows_me", "is_blocked", "is_muted"}
+TIES = {
+    "follower_count",
+    "following_count",
+    "track_count",
+    "is_following",
+    "follows_me",
+    "is_blocked",
+    "is_muted",
+}
 
 
 async def test_one_s_own_profile(api: Api) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pyotp
-import pytest
 import trio
 
 from tests.browser.browser import Browser, Page
 from tests.chat.conftest import Build
-
-pytestmark = pytest.mark.xdist_group("browser")
 
 PASSWORD = "correct horse"
 

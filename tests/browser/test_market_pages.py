@@ -16,8 +16,6 @@ from tests.browser.browser import Browser, Page
 from tests.browser.conftest import logged_in
 from tests.chat.conftest import Build, House, Person
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 OURS = {"public_url": None, "allowed_origins": ()}
 HOSTILE = "<img src=x onerror=alert(1)> Gitane"
 # What hostile texts would do if anything took them for more than text; it is a complaint of the page then.

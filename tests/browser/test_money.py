@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 
-import pytest
 import trio
 
 from tests.browser.browser import Browser
 from tests.chat.conftest import Build
 from veza.db.currencies import DIGITS, written
-
-pytestmark = pytest.mark.xdist_group("browser")
 
 _WRITTEN = """import('/app/money.js').then(({money, cents, amount}) => JSON.stringify(CODES.map((code) =>
     [code, amount(123456, code), money(123456, code).replace(/\\D/g, ''), cents(amount(123456, code), code)])))"""

@@ -18,8 +18,6 @@ from tests.media.inputs import Inputs, tone
 from veza.client import NewStream, RoomMessage, Tokens, VezaClient
 from veza.client.containers import recognise
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 OURS = {"public_url": None, "allowed_origins": ()}
 
 

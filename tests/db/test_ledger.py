@@ -28,8 +28,8 @@ async def test_a_post_reads_no_older_messages_although_the_plan_was_made_on_an_e
 ) -> None:
     with trio.fail_after(60):
         read = await db.exclusive(_talk_and_look)
-    # Two looks at each message that is answered: is it there, and whose. Any other plan reads a room or a person for each
-    # post: 90,000 and more.
+    # Two looks at each message that is answered: is it there, and whose. Any other plan reads a room or a person for
+    # each post: 90,000 and more.
     assert read <= POSTS
 
 

@@ -24,8 +24,6 @@ from veza.db import (
 from veza.db.administration import AccountFilter
 from veza.db.pool import Database
 
-pytestmark = pytest.mark.xdist_group("large tables")  # filled once, not once a worker
-
 ROOMS, PEOPLE = 30_000, 20_000
 
 # Person 1 is in 40 rooms and writes with 30 people; room 1 has 4,000 members and 20,000 messages.
@@ -60,6 +58,8 @@ _FILL = f"""
     INSERT INTO room_sanctions (room_id, user_id, kind) SELECT 1, n, 'mute' FROM generate_series(1, 2000) n;
     INSERT INTO reactions (message_id, emoji, user_id)
         SELECT id, 'x', 1 + n % 4000 FROM (SELECT id, row_number() OVER () AS n FROM messages LIMIT 20000) AS m;
+    INSERT INTO listings (owner_id, title, category_id, state, price_cents)
+        SELECT 1 + n % 4000, 'thing ' || n, 1, 'good', n FROM generate_series(1, 3000) n;
     INSERT INTO notifications (user_id, kind, key, actor_id, data, read_at, told_at)
         SELECT 1 + n % CASE WHEN n % 40 = 0 THEN 1 ELSE 4000 END, CASE n % 3 WHEN 0 THEN 'like' ELSE 'mention' END,
                n::text, 1 + n % 50, jsonb_build_object('room_id', 1, 'message_id', n),

@@ -15,8 +15,6 @@ from veza.db.listing_lists import Sort, Wanted
 from veza.db.pool import Database
 from veza.db.users import COUNTED
 
-pytestmark = pytest.mark.xdist_group("large tables")  # filled once, not once a worker
-
 # Person 1 has 300 listings, 2,000 offers for one of them, and made 2,000 himself; a hundred people are not here.
 _FILL = """
     INSERT INTO users (username, email, password_hash, is_active)

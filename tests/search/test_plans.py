@@ -12,8 +12,6 @@ from veza.db import message_search, search, search_words, suggestions, track_lis
 from veza.db.message_search import Where
 from veza.db.pool import Database
 
-pytestmark = pytest.mark.xdist_group("large search tables")  # filled once, not once a worker
-
 ROWS = 20_000
 _LARGE = {"users", "tracks", "listings", "rooms", "messages", "vocabulary"}
 
