@@ -245,7 +245,7 @@ def postgres() -> Iterator[Cluster]:
         return
     data = Path(tempfile.mkdtemp(prefix="veza-tests-"))
     # What is stored here outlives no machine, so it need not be flushed; everything else is as in production.
-    server = EmbeddedPostgres(data, settings={"fsync": "off", "shared_buffers": "64MB"})
+    server = EmbeddedPostgres(data, settings={"fsync": "off", "shared_buffers": "64MB", "autovacuum": "off"})
     try:
         trio.run(server.start)
         cluster = Cluster(server.url)

@@ -25,7 +25,7 @@ from veza.db.together import Together
 
 # So many people are told at once, then everybody else gets a turn, and a pause: a message on its way through a room
 # waits behind each of them at most once.
-AT_ONCE: Final = 8
+AT_ONCE: Final = 4
 _PAUSE: Final = 0.001  # seconds
 
 
