@@ -288,7 +288,9 @@ class Page:
         )
 
     async def type(self, selector: str, text: str) -> None:
-        await self.run(f"document.querySelector({json.dumps(selector)}).focus()")
+        """Once it is shown: what is hidden takes no focus, and the text would be nobody's."""
+        focused = "(e => { if (!e?.getClientRects().length) return; e.focus(); return document.activeElement === e })"
+        await self.until(f"{focused}(document.querySelector({json.dumps(selector)}))")
         await self.command("Input.insertText", text=text)
 
 
