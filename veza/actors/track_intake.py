@@ -25,7 +25,7 @@ from veza.db import tracks
 from veza.db.errors import OutcomeUnknown
 from veza.db.pool import Database
 from veza.db.tracks import NewTrack, Track
-from veza.media.library import NAME, Library
+from veza.media.library import NAME, Library, sync_directory
 
 _log = log.get("tracks")
 
@@ -186,7 +186,7 @@ def _place(library: Library, path: Path, name: str, extension: str) -> int:
             raise
         path.rename(target)
     for directory in (target.parent, library.tracks):
-        _sync_directory(directory)
+        sync_directory(directory)
     return size
 
 
@@ -196,14 +196,6 @@ def _take_back(library: Library, path: Path, name: str, extension: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             library.original(name, extension).rename(path)
     library.remove_track(name)
-
-
-def _sync_directory(directory: Path) -> None:
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _old_names(library: Library, older_than: float) -> list[str]:

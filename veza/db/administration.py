@@ -14,6 +14,7 @@ import msgspec
 
 from veza.db import audit, sessions
 from veza.db.audit import Act
+from veza.db.like import literal
 from veza.db.powers import BANNED, Check, hold
 from veza.db.users import COUNTED
 
@@ -91,7 +92,7 @@ async def accounts(conn: Any, wanted: AccountFilter, after: int, limit: int, off
             args.append(wanted.text)
             where.append(f"lower(u.email) = lower(${len(args)})")
         else:
-            escaped = wanted.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+            escaped = literal(wanted.text)
             args.append(f"{escaped}%" if len(wanted.text) < 3 else f"%{escaped}%")
             where.append(f"{_NAME} LIKE lower(${len(args)})")
     if wanted.role is not None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from veza.db.like import literal
 from veza.db.messages import READABLE
 from veza.db.users import COUNTED
 
@@ -149,7 +150,7 @@ async def listed(
     args: list[Any] = [reader]
     named = ""
     if text:
-        escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        escaped = literal(text)
         args.append(f"{escaped}%" if len(text) < 3 else f"%{escaped}%")
         named = "AND lower(r.name) LIKE lower($2)"
     own = f"""SELECT r.id FROM room_members m JOIN rooms r ON r.id = m.room_id

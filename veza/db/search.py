@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from veza.db import search_words, tracks
+from veza.db.like import literal
 from veza.db.offers import Brief, brief, brief_columns
 from veza.db.search_words import Reading
 from veza.db.tracks import Track
@@ -94,7 +95,7 @@ async def people(conn: Any, asker: int | None, reading: Reading, limit: int) -> 
             query,
             reading.text,
             limit,
-            f"{_escaped(reading.text)}%",
+            f"{literal(reading.text)}%",
             common,
         )
 
@@ -212,7 +213,7 @@ async def _ranked(
                     ), {best}""",
                 *args,
                 common,
-                *([f"{_escaped(args[2])}%"] if begun else []),
+                *([f"{literal(args[2])}%"] if begun else []),
             )
             or []
         )
@@ -255,8 +256,3 @@ async def _ids(
 
 def _ordered(ids: list[int], found: dict[int, T | None]) -> list[T]:
     return [value for id in ids if (value := found.get(id)) is not None]
-
-
-def _escaped(text: str) -> str:
-    """A text as LIKE takes it to the letter."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from veza.db.like import literal
 from veza.db.streams import COLUMNS, Stream
 from veza.db.users import COUNTED
 
@@ -81,7 +82,7 @@ async def listed(
     if owner_id is not None:
         also("s.owner_id = {}", owner_id)
     if search:
-        pattern = search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        pattern = literal(search.lower())
         also("lower(s.title) LIKE {}", f"{'%' if len(search) > 2 else ''}{pattern}%")
     if on_air is not None:
         where += f" AND ({_ON_AIR}) IS {on_air}"

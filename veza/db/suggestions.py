@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from veza.db.like import literal
 from veza.db.search import LISTING, PERSON, ROOM, TRACK
 from veza.db.search_words import Reading
 
@@ -71,12 +72,11 @@ async def begun(conn: Any, asker: int | None, kind: str, reading: Reading, limit
         return []
     of = _KINDS[kind]
     t = of.table.split()[1]
-    escaped = reading.text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     common: list[int] = await conn.fetchval(
         f"""SELECT ARRAY(SELECT p.id FROM ({of.popular}) AS p
                          WHERE coalesce(p.names @@ $1::tsquery, false) AND $2::text IS NOT NULL LIMIT {_COMPARED})""",
         reading.begun,
-        f"{escaped}%",
+        f"{literal(reading.text)}%",
     )
     source = "unnest($5::bigint[]) AS c (id)"
     if len(common) < _COMMON:

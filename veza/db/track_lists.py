@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from veza.db import search_words
+from veza.db.like import literal
 from veza.db.search_words import Reading
 from veza.db.tracks import COLUMNS, PUBLIC, Track, made
 from veza.db.users import COUNTED
@@ -123,7 +124,7 @@ async def tags(conn: Any, beginning: str, limit: int) -> list[TagCount]:
                  unnest(tags) AS tag
             WHERE tag LIKE $1
             GROUP BY tag ORDER BY count(*) DESC, tag LIMIT $2""",
-        f"{_escaped(beginning)}%",
+        f"{literal(beginning)}%",
         limit,
     )
     return [TagCount(*row) for row in rows]
@@ -158,7 +159,7 @@ def _conditions(wanted: Wanted, reading: Reading | None) -> tuple[list[str], lis
         # As they are spelt, wherever in a word; or as beginnings of words, whatever their accents.
         found = []
         for word in words:
-            add(f"{_TEXT} LIKE {{}}", f"%{_escaped(word)}%")
+            add(f"{_TEXT} LIKE {{}}", f"%{literal(word)}%")
             found.append(where.pop())
         spelt = " AND ".join(found)
         if reading is None or reading.begun is None or not all(word.isalnum() for word in words):
@@ -168,7 +169,7 @@ def _conditions(wanted: Wanted, reading: Reading | None) -> tuple[list[str], lis
             where.append(f"(({spelt}) OR {where.pop()})")
     elif words:
         # Trigrams need three characters; with fewer, the beginning of the title.
-        add("lower(t.title) LIKE {}", f"{_escaped(' '.join(words))}%")
+        add("lower(t.title) LIKE {}", f"{literal(' '.join(words))}%")
     if wanted.tags:
         add("t.tags @> {}::text[]", list(wanted.tags))
     if wanted.genre:
@@ -180,8 +181,3 @@ def _conditions(wanted: Wanted, reading: Reading | None) -> tuple[list[str], lis
     elif wanted.uploader is not None:
         add("t.owner_id = (SELECT id FROM users WHERE lower(username) = lower({}))", wanted.uploader)
     return where, args
-
-
-def _escaped(text: str) -> str:
-    """A text as LIKE takes it to the letter."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from veza.db import search_words
+from veza.db.like import literal
 
 USERNAME_TAKEN: Final = "users_username_key"
 EMAIL_TAKEN: Final = "users_email_key"
@@ -240,7 +241,7 @@ async def search(conn: Any, text: str | None, without: int | None, limit: int, o
     args: list[Any] = [without]
     ordering: list[Any] = []
     if text:
-        pattern = text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+        pattern = literal(text.lower())
         if len(text) < 3:
             where += " AND lower(u.username) LIKE $2"
             args.append(f"{pattern}%")

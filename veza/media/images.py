@@ -26,6 +26,7 @@ import trio
 
 from veza import log
 from veza.media.child import ENVIRONMENT
+from veza.media.library import sync_directory
 
 SECONDS: Final = 20.0  # for one image; and, before that, until its turn comes
 AT_ONCE: Final = 2
@@ -150,7 +151,7 @@ class Pictures:
             finally:
                 temporary.unlink(missing_ok=True)
         for each in (directory, self._directory):
-            _sync(each)
+            sync_directory(each)
 
     def keep_only(self, id: int, hashes: Collection[str] | None) -> None:
         """Remove every other picture of this thing; without any to keep, all. Blocks; what cannot be removed stays."""
@@ -176,15 +177,6 @@ class Pictures:
 
     def _of(self, id: int) -> Path:
         return self._directory / str(int(id))
-
-
-def _sync(directory: Path) -> None:
-    """Make the names in it durable."""
-    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _read(code: int, output: bytes) -> Picture:

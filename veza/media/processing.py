@@ -6,7 +6,6 @@ thing by one rename, so that a track has all of its renditions or none.
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -19,7 +18,7 @@ import trio
 
 from veza.media.child import ChildEnded, open_child
 from veza.media.findings import Done, Findings, Later, Progress, Refused, Said
-from veza.media.library import Library
+from veza.media.library import Library, sync_directory
 
 SILENCE: Final = (
     60.0  # seconds without a word after which a worker counts as hung; it speaks several times in one
@@ -101,11 +100,7 @@ def put_in_place(library: Library, name: str, made: Path) -> None:
     for file in FILES:
         if (made / file).exists():
             (made / file).replace(track / file)
-    directory = os.open(track, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(track)
 
 
 def _read(line: Any) -> Said:
