@@ -33,6 +33,11 @@ _EMOJI = regex.compile(
 _LEVELS = {"user": 0, "member": 0, "moderator": 1, "owner": 2, "admin": 3, "super_admin": 4}
 
 
+def holds_control(text: str) -> bool:
+    """Does it hold a control character that is neither a newline nor a tab?"""
+    return _CONTROL.search(text) is not None
+
+
 def content(text: str) -> str:
     """The text as it is stored: trimmed, newlines as `\\n`; raises Refused where it may not be said."""
     text = text.replace("\r\n", "\n").strip()
@@ -45,7 +50,7 @@ def content(text: str) -> str:
             field="content",
             limit=CONTENT_MAX,
         )
-    if _CONTROL.search(text):
+    if holds_control(text):
         raise Refused(INVALID_FORMAT, "A message must not hold control characters.", field="content")
     return text
 
@@ -56,7 +61,7 @@ def is_line(text: str, most: int) -> bool:
 
 
 def nonce(text: str) -> str:
-    if not 1 <= len(text) <= NONCE_MAX or _CONTROL.search(text):
+    if not 1 <= len(text) <= NONCE_MAX or holds_control(text):
         raise Refused(INVALID_FORMAT, f"A nonce has 1 to {NONCE_MAX} plain characters.", field="nonce")
     return text
 

@@ -7,13 +7,13 @@ give no more words.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 from quart import Blueprint, Response
 
+from veza.actors import rules
 from veza.actors.registry import Identity
 from veza.db import follows, track_social, tracks
 from veza.db import removals as removals_db
@@ -22,7 +22,7 @@ from veza.http.api.access import perhaps_signed_in, signed_in
 from veza.http.api.envelope import ApiError, created, forbidden, invalid, not_found, ok
 from veza.http.api.intake import takes, takes_query
 from veza.http.api.messages import count_message
-from veza.http.api.models import People
+from veza.http.api.models import NO_CONTROL, People
 from veza.http.api.openapi import answers, fails
 from veza.http.api.pages import KeyPaging, key_meta, numbers, stamp
 from veza.http.api.removals import moderating
@@ -32,7 +32,6 @@ from veza.security.roles import at_least
 
 comments = Blueprint("comments", __name__, url_prefix="/tracks")
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _LENGTH_SAYS: Final = "Must have 1 to 1000 characters."
 _MILLISECONDS: Final = Meta(
     ge=0, le=2**53, extra={"says": "Must be a whole number of milliseconds, 0 or more."}
@@ -66,8 +65,8 @@ class NewComment(Struct, frozen=True):
     def check(self) -> Iterator[tuple[str, str]]:
         if not 1 <= len(self.text) <= 1000:
             yield "content", _LENGTH_SAYS
-        elif _CONTROL.search(self.text):
-            yield "content", "Must not hold control characters."
+        elif rules.holds_control(self.text):
+            yield "content", NO_CONTROL
 
 
 class CommentsQuery(KeyPaging, frozen=True, kw_only=True):

@@ -5,7 +5,6 @@ Money is a whole number of a currency's smallest unit, never a float.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
 
@@ -15,12 +14,11 @@ from veza.db.currencies import DIGITS
 from veza.db.listings import ListingChange, NewListing, State
 from veza.db.offers import NewOffer, Status
 from veza.http.api.chat import BIGINT, Id
-from veza.http.api.models import Paging, SearchText
+from veza.http.api.models import Paging, SearchText, plain
 from veza.http.api.pages import KeyPaging
 
 MOST_CENTS: Final = 10_000_000_000
 _WEEK: Final = 168  # hours
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _LINE: Final = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
 _CURRENCY_SAYS: Final = "Must be a currency of ISO 4217, such as EUR."
 _STATES: Final = "Must be new, like_new, good, fair or poor."
@@ -64,9 +62,7 @@ OfferStatus = Annotated[
 
 def _plain(form: Any, *names: str) -> Iterator[tuple[str, str]]:
     for name in names:
-        text = getattr(form, name)
-        if isinstance(text, str) and _CONTROL.search(text.replace("\r\n", "\n")):
-            yield name, "Must not hold control characters."
+        yield from plain(name, getattr(form, name))
 
 
 def _real(currency: str | UnsetType | None) -> Iterator[tuple[str, str]]:

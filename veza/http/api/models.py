@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Final
@@ -10,6 +9,7 @@ from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from veza.actors import rules
 from veza.db.users import COUNTED, Profile, User
 
 _EMAIL_SAYS: Final = "Must be an e-mail address of at most 100 characters."
@@ -127,6 +127,15 @@ class PasswordChange(Struct, frozen=True):
     new_password: NewPassword
 
 
+NO_CONTROL: Final = "Must not hold control characters."
+
+
+def plain(name: str, text: object) -> Iterator[tuple[str, str]]:
+    """The complaint of the field `name` about a text of several lines, however they end, that holds more than text."""
+    if isinstance(text, str) and rules.holds_control(text.replace("\r\n", "\n")):
+        yield name, NO_CONTROL
+
+
 Bio = Annotated[str, Meta(max_length=2000, extra={"says": "Must be a text of at most 2000 characters."})]
 Address = Annotated[
     str,
@@ -150,10 +159,7 @@ class ProfileForm(Struct, frozen=True):
     def check(self) -> Iterator[tuple[str, str]]:
         if isinstance(self.username, str) and self.username.endswith("\n"):
             yield "username", "Must have 3 to 50 letters, digits and underscores."
-        if isinstance(self.bio, str) and re.search(
-            r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", self.bio.replace("\r\n", "\n")
-        ):
-            yield "bio", "Must not hold control characters."
+        yield from plain("bio", self.bio)
 
 
 class Paging(Struct, frozen=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Annotated, Any, Final, NoReturn
 
@@ -18,13 +17,13 @@ from veza.http.api.chat import BIGINT, Id, no_person
 from veza.http.api.comments import no_track
 from veza.http.api.envelope import conflict, created, invalid, not_found, ok
 from veza.http.api.intake import takes, takes_query
+from veza.http.api.models import plain
 from veza.http.api.openapi import answers, fails
 from veza.http.api.pages import KeyPaging, key_meta, numbers
 from veza.http.api.services import services
 
 playlists = Blueprint("playlists", __name__, url_prefix="/playlists")
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _TITLE_SAYS: Final = "Must be one line of 1 to 200 characters."
 Title = Annotated[
     str,
@@ -43,11 +42,6 @@ Place = Annotated[
 ]
 
 
-def _plain(text: str | UnsetType | None) -> Iterator[tuple[str, str]]:
-    if isinstance(text, str) and _CONTROL.search(text.replace("\r\n", "\n")):
-        yield "description", "Must not hold control characters."
-
-
 class PlaylistsQuery(KeyPaging, frozen=True, kw_only=True):
     """Without `user_id` one's own."""
 
@@ -60,7 +54,7 @@ class NewPlaylist(Struct, frozen=True):
     is_public: bool = True
 
     def check(self) -> Iterator[tuple[str, str]]:
-        yield from _plain(self.description)
+        yield from plain("description", self.description)
 
 
 class PlaylistForm(Struct, frozen=True):
@@ -71,7 +65,7 @@ class PlaylistForm(Struct, frozen=True):
     is_public: bool | UnsetType = UNSET
 
     def check(self) -> Iterator[tuple[str, str]]:
-        yield from _plain(self.description)
+        yield from plain("description", self.description)
 
 
 class NewItem(Struct, frozen=True):

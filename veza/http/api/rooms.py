@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Annotated, Final
 
@@ -29,14 +28,13 @@ from veza.http.api.chat import (
 )
 from veza.http.api.envelope import conflict, created, ok, page_meta
 from veza.http.api.intake import takes, takes_query
-from veza.http.api.models import Paging, SearchText
+from veza.http.api.models import Paging, SearchText, plain
 from veza.http.api.openapi import answers, fails
 from veza.http.api.services import services
 
 chat_rooms = Blueprint("rooms", __name__, url_prefix="/chat")
 
 WEEK: Final = 7 * 24 * 3600
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 RoomName = Annotated[str, Meta(max_length=200, extra={"says": "Must have 1 to 50 characters."})]
 Description = Annotated[
@@ -58,7 +56,7 @@ class NewRoom(Struct, frozen=True):
     is_private: bool = False
 
     def check(self) -> Iterator[tuple[str, str]]:
-        yield from _plain(self.description)
+        yield from plain("description", self.description)
 
 
 class RoomChange(Struct, frozen=True):
@@ -72,12 +70,7 @@ class RoomChange(Struct, frozen=True):
     ) = None
 
     def check(self) -> Iterator[tuple[str, str]]:
-        yield from _plain(self.description)
-
-
-def _plain(text: str | None) -> Iterator[tuple[str, str]]:
-    if text is not None and _CONTROL.search(text.replace("\r\n", "\n")):
-        yield "description", "Must not hold control characters."
+        yield from plain("description", self.description)
 
 
 class Rooms(Struct, frozen=True):

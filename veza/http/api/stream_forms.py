@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Final, Literal
@@ -15,7 +14,7 @@ from veza.db.stream_lists import Curve, RecordingRow
 from veza.db.streams import Stream, room_name
 from veza.http.api.addresses import Site
 from veza.http.api.chat import Id
-from veza.http.api.models import Paging, SearchText
+from veza.http.api.models import Paging, SearchText, plain
 
 Category = Literal["music", "talk", "podcast", "gaming", "news", "education", "entertainment", "other"]
 Visibility = Literal["public", "unlisted", "private"]
@@ -23,7 +22,6 @@ State = Literal["created", "live", "interrupted", "ended"]
 
 _CATEGORY_SAYS: Final = "Must be one of music, talk, podcast, gaming, news, education, entertainment, other."
 _TITLE_SAYS: Final = "Must be one line of 1 to 200 characters."
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 Title = Annotated[str, Meta(min_length=1, max_length=200, extra={"says": _TITLE_SAYS, "trim": True})]
 Description = Annotated[
@@ -65,8 +63,7 @@ def _texts(title: str | UnsetType, description: str | UnsetType | None) -> Itera
         is_line(title, 200) and regex.search(r"[\p{L}\p{N}\p{P}\p{S}]", title)
     ):
         yield "title", _TITLE_SAYS
-    if isinstance(description, str) and _CONTROL.search(description.replace("\r\n", "\n")):
-        yield "description", "Must not hold control characters."
+    yield from plain("description", description)
 
 
 class StreamsQuery(Paging, frozen=True, kw_only=True):

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from veza.actors import track_rules
+from veza.actors import rules, track_rules
 from veza.actors.track_rules import TAG_LENGTH, TAGS, TITLE_LENGTH
 from veza.db.tracks import TrackChange
 from veza.http.api.envelope import ApiError, invalid
 from veza.http.api.intake import form_of
-from veza.http.api.models import Paging, SearchText
+from veza.http.api.models import NO_CONTROL, Paging, SearchText
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _TAGS_SAY: Final = f"Must be at most {TAGS} tags of at most {TAG_LENGTH} characters."
 _YES_NO: Final = {"on": "true", "yes": "true", "off": "false", "no": "false"}
 
@@ -153,8 +151,8 @@ def _lines(form: TrackFields | TrackEdit) -> Iterator[tuple[str, str]]:
         elif "\n" in text:
             yield name, "Must be one line."
             continue
-        if _CONTROL.search(text):
-            yield name, "Must not hold control characters."
+        if rules.holds_control(text):
+            yield name, NO_CONTROL
 
 
 def _tags(given: str | list[str]) -> Iterator[tuple[str, str]]:
