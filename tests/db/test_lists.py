@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 
+from tests.db.plans import Explaining, filled
 from veza.db import (
     administration,
     audit,
@@ -72,53 +72,13 @@ _FILL = f"""
 
 @pytest.fixture(scope="module")
 def full(postgres: Any) -> Iterator[str]:
-    url = postgres.create()
-
-    async def fill() -> None:
-        import asyncpg
-
-        conn = await asyncpg.connect(url)
-        await conn.execute(_FILL)
-        await conn.close()
-
-    postgres._run(fill)
-    yield url
-    postgres.drop(url)
+    with filled(postgres, _FILL) as url:
+        yield url
 
 
 @pytest.fixture
 def database_url(full: str) -> str:
     return full
-
-
-class Explaining:
-    """A connection that notes how PostgreSQL goes about every query."""
-
-    def __init__(self, conn: Any) -> None:
-        self._conn = conn
-        self.scans: list[str] = []
-
-    async def _explain(self, query: str, args: tuple[Any, ...]) -> None:
-        plan = json.loads(await self._conn.fetchval(f"EXPLAIN (FORMAT JSON) {query}", *args))
-        self._walk(plan[0]["Plan"])
-
-    def _walk(self, node: dict[str, Any]) -> None:
-        if node["Node Type"] == "Seq Scan":
-            self.scans.append(node["Relation Name"])
-        for child in node.get("Plans", ()):
-            self._walk(child)
-
-    async def fetch(self, query: str, *args: Any) -> Any:
-        await self._explain(query, args)
-        return await self._conn.fetch(query, *args)
-
-    async def fetchrow(self, query: str, *args: Any) -> Any:
-        await self._explain(query, args)
-        return await self._conn.fetchrow(query, *args)
-
-    async def fetchval(self, query: str, *args: Any) -> Any:
-        await self._explain(query, args)
-        return await self._conn.fetchval(query, *args)
 
 
 _CASES: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from tests.db.test_lists import Explaining
+from tests.db.plans import Explaining, filled
 from veza.db import categories, listing_lists, listings, offer_closing, offer_lists, offers
 from veza.db.keys import Stamp
 from veza.db.listing_lists import Sort, Wanted
@@ -51,18 +51,8 @@ _FILL = """
 
 @pytest.fixture(scope="module")
 def full(postgres: Any) -> Iterator[str]:
-    url = postgres.create()
-
-    async def fill() -> None:
-        import asyncpg
-
-        conn = await asyncpg.connect(url)
-        await conn.execute(_FILL)
-        await conn.close()
-
-    postgres._run(fill)
-    yield url
-    postgres.drop(url)
+    with filled(postgres, _FILL) as url:
+        yield url
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.db.plans import Explaining, filled
 from veza.db import message_search, search, search_words, suggestions, track_lists, users
 from veza.db.message_search import Where
 from veza.db.pool import Database
@@ -49,20 +49,8 @@ _FILL = f"""
 
 @pytest.fixture(scope="module")
 def full(postgres: Any) -> Iterator[str]:
-    url = postgres.create()
-
-    async def fill() -> None:
-        import asyncpg
-
-        conn = await asyncpg.connect(url)
-        for statement in _FILL.split(";\n"):
-            if statement.strip():
-                await conn.execute(statement)
-        await conn.close()
-
-    postgres._run(fill)
-    yield url
-    postgres.drop(url)
+    with filled(postgres, _FILL) as url:
+        yield url
 
 
 @pytest.fixture
@@ -70,36 +58,12 @@ def database_url(full: str) -> str:
     return full
 
 
-class Explaining:
-    """A connection that notes which tables its statements read through."""
+class Looking(Explaining):
+    """Notes of the large tables alone that they were read through."""
 
-    def __init__(self, conn: Any) -> None:
-        self._conn = conn
-        self.scans: set[str] = set()
-        self.statements = 0
-
-    async def _explain(self, query: str, args: tuple[Any, ...]) -> None:
-        self.statements += 1
-        plan = json.loads(await self._conn.fetchval(f"EXPLAIN (FORMAT JSON) {query}", *args))
-        self._walk(plan[0]["Plan"])
-
-    def _walk(self, node: dict[str, Any]) -> None:
-        if node["Node Type"] == "Seq Scan" and node["Relation Name"] in _LARGE:
-            self.scans.add(node["Relation Name"])
-        for child in node.get("Plans", ()):
-            self._walk(child)
-
-    async def fetch(self, query: str, *args: Any) -> Any:
-        await self._explain(query, args)
-        return await self._conn.fetch(query, *args)
-
-    async def fetchrow(self, query: str, *args: Any) -> Any:
-        await self._explain(query, args)
-        return await self._conn.fetchrow(query, *args)
-
-    async def fetchval(self, query: str, *args: Any) -> Any:
-        await self._explain(query, args)
-        return await self._conn.fetchval(query, *args)
+    def note(self, node: dict[str, Any]) -> None:
+        if node.get("Relation Name") in _LARGE:
+            super().note(node)
 
 
 def _of(find: Callable[..., Any], *more: Any) -> Callable[..., Any]:
@@ -156,12 +120,12 @@ async def test_no_search_reads_a_large_table_through(db: Database) -> None:
                 "co",
                 "c4c",
             ):
-                explaining = Explaining(conn)
+                explaining = Looking(conn)
                 if await unit(explaining, text):
                     found.add(what)
-                statements += explaining.statements
+                statements += explaining.queries
                 if explaining.scans:
-                    scanned[f"{what}: {text}"] = explaining.scans
+                    scanned[f"{what}: {text}"] = set(explaining.scans)
         return scanned, statements, found
 
     scanned, statements, found = await db.read(look)
@@ -182,7 +146,7 @@ async def test_plans_that_are_kept_are_as_good(db: Database) -> None:
             await unit(explaining, "common")
             await unit(explaining, "seldom")
             if explaining.scans:
-                scanned[what] = explaining.scans
+                scanned[what] = set(explaining.scans)
         return scanned
 
     scanned = await db.read(look)
@@ -191,10 +155,8 @@ async def test_plans_that_are_kept_are_as_good(db: Database) -> None:
     assert scanned == {}
 
 
-class Generic(Explaining):
-    async def _explain(self, query: str, args: tuple[Any, ...]) -> None:
-        plan = json.loads(await self._conn.fetchval(f"EXPLAIN (GENERIC_PLAN, FORMAT JSON) {query}", *args))
-        self._walk(plan[0]["Plan"])
+class Generic(Looking):
+    how = "GENERIC_PLAN, FORMAT JSON"
 
 
 async def test_a_common_word_is_found_in_what_is_popular(db: Database) -> None:
@@ -216,11 +178,9 @@ class Counting(Explaining):
     looked_at = 0
     read_through = 0  # to be thrown away, by the words in them
 
-    async def _explain(self, query: str, args: tuple[Any, ...]) -> None:
-        plan = json.loads(await self._conn.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args))
-        self._walk(plan[0]["Plan"])
+    how = "ANALYZE, FORMAT JSON"
 
-    def _walk(self, node: dict[str, Any]) -> None:
+    def note(self, node: dict[str, Any]) -> None:
         self.looked_at += (
             node["Actual Rows"]
             + node.get("Rows Removed by Index Recheck", 0)
@@ -229,8 +189,6 @@ class Counting(Explaining):
         if "tsquery" in node.get("Filter", "") + node.get("Recheck Cond", ""):
             self.read_through += node.get("Rows Removed by Index Recheck", 0)
             self.read_through += node.get("Rows Removed by Filter", 0) * node["Actual Loops"]
-        for child in node.get("Plans", ()):
-            self._walk(child)
 
 
 async def test_words_without_letters_are_not_compared_with_every_word_there_is(db: Database) -> None:

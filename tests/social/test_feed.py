@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.db.plans import Explaining, filled
 from tests.social.conftest import Person, Town, refused
 from veza.db import feed as feed_db
 from veza.db import follows, playlists, track_social
@@ -192,68 +192,25 @@ _FILL = """
 
 @pytest.fixture(scope="module")
 def full(postgres: Any) -> Iterator[str]:
-    url = postgres.create()
-
-    async def fill() -> None:
-        import asyncpg
-
-        conn = await asyncpg.connect(url)
-        for table, name in await conn.fetch(
-            "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE contype = 'f'"
-        ):
-            await conn.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
-        for statement in _FILL.split(";\n"):
-            if statement.strip():
-                await conn.execute(statement)
-        await conn.close()
-
-    postgres._run(fill)
-    yield url
-    postgres.drop(url)
+    with filled(postgres, _FILL, unchecked=True) as url:
+        yield url
 
 
-class Explaining:
-    """A connection that notes how PostgreSQL goes about every query, and how many rows it looked at."""
+class Looking(Explaining):
+    """Also notes how many rows were looked at."""
 
-    def __init__(self, conn: Any) -> None:
-        self._conn = conn
-        self.queries = 0
-        self.scans: list[str] = []
-        self.indexes: dict[str, str] = {}  # name → conditions
-        self.rows = 0
+    how = "ANALYZE, FORMAT JSON"
+    rows = 0
 
-    async def _explain(self, query: str, args: tuple[Any, ...]) -> None:
-        self.queries += 1
-        plan = json.loads(await self._conn.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}", *args))
-        self._walk(plan[0]["Plan"])
-
-    def _walk(self, node: dict[str, Any]) -> None:
+    def note(self, node: dict[str, Any]) -> None:
+        super().note(node)
         if "Scan" in node["Node Type"]:
             looked = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
             self.rows += round(looked * node["Actual Loops"])
-        if node["Node Type"] == "Seq Scan":
-            self.scans.append(node["Relation Name"])
-        if "Index Name" in node:
-            name = node["Index Name"]
-            self.indexes[name] = self.indexes.get(name, "") + node.get("Index Cond", "")
-        for child in node.get("Plans", ()):
-            self._walk(child)
-
-    async def fetch(self, query: str, *args: Any) -> Any:
-        await self._explain(query, args)
-        return await self._conn.fetch(query, *args)
-
-    async def fetchrow(self, query: str, *args: Any) -> Any:
-        await self._explain(query, args)
-        return await self._conn.fetchrow(query, *args)
-
-    async def fetchval(self, query: str, *args: Any) -> Any:
-        await self._explain(query, args)
-        return await self._conn.fetchval(query, *args)
 
 
-async def _look(conn: Any, unit: Any, args: tuple[Any, ...]) -> Explaining:
-    explaining = Explaining(conn)
+async def _look(conn: Any, unit: Any, args: tuple[Any, ...]) -> Looking:
+    explaining = Looking(conn)
     await unit(explaining, *args)
     return explaining
 
