@@ -15,8 +15,8 @@ import msgspec
 from veza.db import audit, sessions
 from veza.db.audit import Act
 from veza.db.like import literal
-from veza.db.powers import BANNED, Check, hold
-from veza.db.users import COUNTED
+from veza.db.powers import Check, hold
+from veza.db.users import BANNED, COUNTED
 
 
 class Account(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from veza.db.notifications import JOINED, MAILED, VIEW, Notification, made
+from veza.db.users import HERE
 
 EVENTS: Final = 500  # a pass
 COUNTED: Final = 10_000  # what waits is counted up to here and no further
@@ -22,7 +23,7 @@ PEOPLE: Final = 250  # a page of followers or members: no more, for whoever talk
 # Who is really told: not of his own acts, nor by anybody he blocked or muted, or who blocked him; a member, of a
 # message; and somebody who wants it at all. Of letters one is enough while it is unread. What the house decided about
 # somebody he is told in any case. Who was shut out is announced to nobody, nor is what was taken away.
-_WANTED: Final = """
+_WANTED: Final = f"""
     FROM candidates c JOIN users u ON u.id = c.user_id AND u.is_active
     LEFT JOIN notification_preferences p ON p.user_id = c.user_id AND p.kind = c.kind
     WHERE c.actor_id IS DISTINCT FROM c.user_id
@@ -32,8 +33,7 @@ _WANTED: Final = """
         AND NOT EXISTS (SELECT FROM blocks b WHERE b.blocker_id = c.user_id AND b.blocked_id = c.actor_id)
         AND NOT EXISTS (SELECT FROM blocks b WHERE b.blocker_id = c.actor_id AND b.blocked_id = c.user_id))
       AND (c.kind NOT IN ('listing', 'stream_started') OR EXISTS (
-            SELECT FROM users a WHERE a.id = c.actor_id AND a.is_active
-                AND (a.banned_until IS NULL OR a.banned_until <= now())))
+            SELECT FROM users u WHERE u.id = c.actor_id AND {HERE}))
       AND (c.kind <> 'listing' OR NOT EXISTS (
             SELECT FROM listings l WHERE l.id = (c.data->>'listing_id')::bigint AND l.status = 'removed'))
       AND (c.kind NOT IN ('mention', 'reply', 'direct_message') OR EXISTS (

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from veza.db import offer_closing, powers, two_factor
+from veza.db import offer_closing, powers, two_factor, users
 from veza.db.audit import Act, record
 from veza.db.powers import Check
 
@@ -67,7 +67,7 @@ async def close_own(
         # All of them, in one order: two who leave at the same moment do not each count on the other.
         rows = await conn.fetch(
             "SELECT u.id FROM users u WHERE u.role = 'super_admin' AND (u.id = $1 OR u.is_active"
-            f" AND NOT {powers.BANNED}) ORDER BY u.id FOR NO KEY UPDATE",
+            f" AND NOT {users.BANNED}) ORDER BY u.id FOR NO KEY UPDATE",
             user_id,
         )
         if {row[0] for row in rows} == {user_id}:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from veza.db.notifications import JOINED, MAILED, VIEW, Notification, made
+from veza.db.users import HERE
 
 LINES: Final = 20  # of a mail
 AFTER_MINUTES: Final = 10  # who reads at once needs no mail
@@ -61,8 +62,7 @@ async def choose(conn: Any, after_id: int, every_s: float) -> tuple[list[Digest]
                           AND n.created_at < now() - interval '{AFTER_MINUTES} minutes'
                     ) AS o
                 ) AS w
-                WHERE u.id > $1 AND u.id <= $2 AND u.is_active AND u.is_verified AND u.deleted_at IS NULL
-                  AND (u.banned_until IS NULL OR u.banned_until < now())
+                WHERE u.id > $1 AND u.id <= $2 AND u.is_verified AND {HERE}
                   AND (d.sent_at IS NULL OR d.sent_at <= now() - make_interval(secs => $3)) AND w.count > 0
             ), noted AS (
                 INSERT INTO digests (user_id, sent_at, last_id) SELECT id, now(), last_id FROM due

@@ -7,15 +7,14 @@ same moment comes before the act or after it, never in between.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from veza.db.outbox import Event
+from veza.db.users import BANNED
 
 # (the actor's role, the target's role as they are now); raises what forbids the act. '' are no powers: the actor is
 # gone, disabled or banned.
 Check = Callable[[str, str], None]
-
-BANNED: Final = "coalesce(u.banned_until > now(), false)"
 
 
 async def hold(conn: Any, actor_id: int, target_id: int, check: Check) -> bool:

@@ -15,7 +15,8 @@ import msgspec
 
 from veza.db import audit, outbox, sessions
 from veza.db.audit import Act
-from veza.db.powers import BANNED, Check, hold, moderation
+from veza.db.powers import Check, hold, moderation
+from veza.db.users import BANNED
 
 Kind = Literal["warning", "mute", "ban"]
 _LISTED: Final = 100  # of a person's sanctions, reports and rooms

@@ -22,7 +22,7 @@ from veza.db.like import literal
 from veza.db.offers import Brief, brief, brief_columns
 from veza.db.search_words import Reading
 from veza.db.tracks import Track
-from veza.db.users import Profile
+from veza.db.users import HERE, Profile
 
 T = TypeVar("T")
 
@@ -50,7 +50,6 @@ class RoomFound(msgspec.Struct, frozen=True):
 # No block either way; takes the column of the other person. Those apart are looked up once for all rows.
 _APART: Final = """{} <> ALL (ARRAY(SELECT b.blocked_id FROM blocks b WHERE b.blocker_id = $1
     UNION ALL SELECT b.blocker_id FROM blocks b WHERE b.blocked_id = $1))"""
-HERE: Final = "u.is_active AND u.deleted_at IS NULL AND (u.banned_until IS NULL OR u.banned_until <= now())"
 # A value and not EXISTS, which may be answered by reading all people once.
 _OWNER: Final = f"(SELECT {HERE} FROM users u WHERE u.id = {{}})"
 

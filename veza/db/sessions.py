@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from veza.db.users import MUTED_UNTIL, USER_COLUMNS, User
+from veza.db.users import BANNED, MUTED_UNTIL, USER_COLUMNS, User
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -62,7 +62,7 @@ class Rotation(msgspec.Struct, frozen=True):
 
 
 _LIVE: Final = "s.revoked_at IS NULL AND s.expires_at > now()"
-_ACTIVE: Final = "u.is_active AND NOT coalesce(u.banned_until > now(), false)"
+_ACTIVE: Final = f"u.is_active AND NOT {BANNED}"
 
 _INSERT: Final = """
     session AS (

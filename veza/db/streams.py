@@ -16,6 +16,7 @@ from veza.db import outbox
 from veza.db import rooms as rooms_db
 from veza.db.audit import Act, record
 from veza.db.outbox import Event
+from veza.db.users import BANNED
 
 SLUG_TAKEN: Final = "streams_slug"
 ROOM_NAME_TAKEN: Final = "rooms_public_name"
@@ -115,8 +116,8 @@ class AlreadyKept(Exception):
 COLUMNS: Final = """s.id, s.slug, s.title, s.description, s.category, s.visibility, s.record, s.state, s.owner_id,
     u.username, u.avatar, s.room_id, s.content_type, s.song, s.started_at, s.ended_at, s.peak_listeners,
     s.listener_count, s.listened_s, s.bytes_in, s.created_at, s.updated_at"""
-_MOUNT: Final = """SELECT s.id, s.slug, s.owner_id, s.title, s.description, s.category, s.visibility, s.record,
-    s.key_hash, s.state, s.room_id, NOT u.is_active OR coalesce(u.banned_until > now(), false),
+_MOUNT: Final = f"""SELECT s.id, s.slug, s.owner_id, s.title, s.description, s.category, s.visibility, s.record,
+    s.key_hash, s.state, s.room_id, NOT u.is_active OR {BANNED},
     coalesce(u.muted_until > now(), false)
     FROM streams s JOIN users u ON u.id = s.owner_id"""
 _RECORDING: Final = """SELECT r.id, r.stream_id, r.filename, r.content_type, r.started_at, r.closed_at, s.owner_id,
@@ -315,8 +316,8 @@ async def still_hears(conn: Any, stream_id: int, user_id: int) -> bool:
     """May this person, to whom the address of a private stream was given, listen to it now? It is his, or he belongs to
     its room; and he is not disabled or banned."""
     found = await conn.fetchval(
-        """SELECT EXISTS (SELECT FROM users u JOIN streams s ON s.id = $1
-               WHERE u.id = $2 AND u.is_active AND NOT coalesce(u.banned_until > now(), false)
+        f"""SELECT EXISTS (SELECT FROM users u JOIN streams s ON s.id = $1
+               WHERE u.id = $2 AND u.is_active AND NOT {BANNED}
                AND (s.owner_id = u.id
                     OR EXISTS (SELECT FROM room_members m WHERE m.room_id = s.room_id AND m.user_id = u.id)))""",
         stream_id,

@@ -92,7 +92,10 @@ _PROFILE: Final = "u.id, u.username, u.first_name, u.last_name, u.bio, u.avatar,
 # The far end of time: 'infinity' comes out of the driver as a time without a zone, which compares with nothing.
 _FAR: Final = "'9999-12-31 00:00:00+00'::timestamptz"
 MUTED_UNTIL: Final = f"CASE WHEN u.muted_until IS NOT NULL THEN least(u.muted_until, {_FAR}) END"
-_CREDENTIALS: Final = f"""u.id, u.password_hash, NOT u.is_active OR coalesce(u.banned_until > now(), false),
+BANNED: Final = "coalesce(u.banned_until > now(), false)"
+# Neither disabled (which deleted accounts are) nor banned: whom others see in lists and searches.
+HERE: Final = "u.is_active AND (u.banned_until IS NULL OR u.banned_until <= now())"
+_CREDENTIALS: Final = f"""u.id, u.password_hash, NOT u.is_active OR {BANNED},
     CASE WHEN u.is_active AND u.banned_until > now() THEN least(u.banned_until, {_FAR}) END"""
 # The very expression of the index users_name_trgm.
 _NAME: Final = "lower(u.username || ' ' || coalesce(u.first_name, '') || ' ' || coalesce(u.last_name, ''))"
@@ -234,9 +237,7 @@ async def search(conn: Any, text: str | None, without: int | None, limit: int, o
     beginnings of usernames only, because trigrams need three. The caller bounds `limit + offset` by COUNTED, so that
     no request walks a big table.
     """
-    where = (
-        """u.is_active AND (u.banned_until IS NULL OR u.banned_until <= now()) AND u.id IS DISTINCT FROM $1"""
-    )
+    where = f"{HERE} AND u.id IS DISTINCT FROM $1"
     order = "lower(u.username)"
     args: list[Any] = [without]
     ordering: list[Any] = []
