@@ -136,6 +136,12 @@ def plain(name: str, text: object) -> Iterator[tuple[str, str]]:
         yield name, NO_CONTROL
 
 
+def one_line(name: str, text: str | None) -> Iterator[tuple[str, str]]:
+    """The complaint of the field `name` about a text that is not one line of what can be shown."""
+    if text is not None and not text.isprintable():
+        yield name, "Must be one line of text."
+
+
 Bio = Annotated[str, Meta(max_length=2000, extra={"says": "Must be a text of at most 2000 characters."})]
 Address = Annotated[
     str,

@@ -6,8 +6,7 @@ muted or banned is also told by a notification, and all of it is in the audit lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
@@ -20,17 +19,17 @@ from veza.actors.rules import MODERATOR, level
 from veza.db import room_lists
 from veza.db.room_lists import SanctionRow
 from veza.http.api.access import signed_in
-from veza.http.api.chat import Cursor, Id, Reason, ask, online, person, rooms
+from veza.http.api.chat import Cursor, Id, ask, online, person, rooms
 from veza.http.api.envelope import Meta as PageMeta
 from veza.http.api.envelope import not_found, ok, page_meta
 from veza.http.api.intake import form_of, json_object, takes, takes_query
 from veza.http.api.models import Paging
 from veza.http.api.openapi import answers, describe, fails
+from veza.http.api.sanctions import LONGEST, Term
 from veza.http.api.services import services
 
 moderation = Blueprint("moderation", __name__, url_prefix="/chat/rooms")
 
-LONGEST: Final = 10 * 366 * 24 * 3600
 _KINDS: Final = {"mutes": "mute", "bans": "ban"}
 
 
@@ -54,33 +53,16 @@ class RoleChange(Struct, frozen=True):
     ]
 
 
-class NewSanction(Struct, frozen=True):
+class NewSanction(Term, frozen=True, kw_only=True):
     """Until a time, for a `duration` (seconds), or, with neither, until it is lifted."""
 
     user_id: Id
-    until: (
-        Annotated[datetime, Meta(extra={"says": "Must be a time such as 2030-01-31T12:00:00Z."})] | None
-    ) = None
     duration: (
         Annotated[
             int, Meta(ge=1, le=LONGEST, extra={"says": "Must be seconds, 1 or more, ten years at most."})
         ]
         | None
     ) = None
-    reason: Reason | None = None
-
-    def check(self) -> Iterator[tuple[str, str]]:
-        if self.until is not None and self.duration is not None:
-            yield "duration", "Say either until or duration."
-        if self.reason is not None and not self.reason.isprintable():
-            yield "reason", "Must be one line of text."
-
-    def ends(self) -> datetime | None:
-        if self.duration is not None:
-            return datetime.now(UTC) + timedelta(seconds=self.duration)
-        if self.until is not None and self.until.tzinfo is None:
-            return self.until.replace(tzinfo=UTC)
-        return self.until
 
 
 class Target(Struct, frozen=True):
@@ -200,7 +182,7 @@ async def list_sanctions(room: str, what: str, identity: Identity, query: Sancti
 @fails(403, 404)
 async def impose(room: str, what: str, identity: Identity, data: NewSanction) -> Response:
     """Mute or ban somebody, until a time or until it is lifted. A ban also ends membership."""
-    ends = data.ends()
+    ends = data.moment()
     wish = Sanction(
         person=person(identity),
         target=data.user_id,

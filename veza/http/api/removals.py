@@ -20,6 +20,7 @@ from veza.http.api.access import address, requires
 from veza.http.api.chat import Id, Reason, person, rooms
 from veza.http.api.envelope import ApiError, forbidden, not_found, ok
 from veza.http.api.intake import takes
+from veza.http.api.models import one_line
 from veza.http.api.openapi import answers, fails
 from veza.http.api.services import services
 from veza.security.roles import above, at_least
@@ -54,8 +55,7 @@ class Removal(Struct, frozen=True):
     report_id: Id | None = None
 
     def check(self) -> Iterator[tuple[str, str]]:
-        if self.reason is not None and not self.reason.isprintable():
-            yield "reason", "Must be one line of text."
+        yield from one_line("reason", self.reason)
 
 
 @removals.post("/remove")

@@ -27,6 +27,7 @@ from veza.http.api.access import address, requires
 from veza.http.api.chat import Id, Reason, no_person, presence
 from veza.http.api.envelope import ApiError, forbidden, invalid, not_found, ok
 from veza.http.api.intake import takes
+from veza.http.api.models import one_line
 from veza.http.api.openapi import answers, fails
 from veza.http.api.services import services
 from veza.security.roles import Role, above, at_least
@@ -52,19 +53,22 @@ class Term(Struct, frozen=True, kw_only=True):
     def check(self) -> Iterator[tuple[str, str]]:
         if self.until is not None and self.duration is not None:
             yield "duration", "Say either until or duration."
-        if self.reason is not None and not self.reason.isprintable():
-            yield "reason", "Must be one line of text."
+        yield from one_line("reason", self.reason)
 
-    def ends(self) -> datetime | None:
-        """When it ends; None for never. Raises ApiError for a time that is over."""
+    def moment(self) -> datetime | None:
+        """When it ends, be that over already; None for never."""
         if self.duration is not None:
             return datetime.now(UTC) + timedelta(seconds=self.duration)
-        if self.until is None:
-            return None
-        until = self.until if self.until.tzinfo is not None else self.until.replace(tzinfo=UTC)
-        if until <= datetime.now(UTC):
+        if self.until is not None and self.until.tzinfo is None:
+            return self.until.replace(tzinfo=UTC)
+        return self.until
+
+    def ends(self) -> datetime | None:
+        """`moment`; raises ApiError for a time that is over."""
+        moment = self.moment()
+        if moment is not None and moment <= datetime.now(UTC):
             raise invalid({"until": "Must be in the future."})
-        return until
+        return moment
 
 
 class NewSanction(Term, frozen=True, kw_only=True):

@@ -191,7 +191,15 @@ def count_try(s: Services, user_id: int) -> str:
     return here
 
 
-async def confirm_password(s: Services, user_id: int, password: str, here: str) -> str:
+async def confirm_password(
+    s: Services,
+    user_id: int,
+    password: str,
+    here: str,
+    *,
+    field: str = "password",
+    says: str = "The password is not right.",
+) -> str:
     """The hash it was found right against. The try still counts: call `proven` when all else is right too.
 
     Raises ApiError 403: it is wrong.
@@ -207,8 +215,8 @@ async def confirm_password(s: Services, user_id: int, password: str, here: str) 
         raise ApiError(
             403,
             "INVALID_CREDENTIALS",
-            "The password is not right.",
-            details={"password": "Is not right."},
+            says,
+            details={field: "Is not right."},
         )
     return known.password_hash
 

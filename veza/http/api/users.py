@@ -9,14 +9,15 @@ from quart import Blueprint, Response
 
 from veza.actors.registry import Identity
 from veza.db import follows, sessions, users
-from veza.db.errors import Conflict, Unavailable
+from veza.db.errors import Conflict
 from veza.http.api import letters
-from veza.http.api.access import rate_address, signed_in
-from veza.http.api.envelope import ApiError, conflict, not_found, ok, page_meta, rate_limited
+from veza.http.api.access import signed_in
+from veza.http.api.envelope import conflict, not_found, ok, page_meta
 from veza.http.api.intake import takes, takes_query
 from veza.http.api.models import Paging, PasswordChange, People, PeopleQuery, PeopleSearch, ProfileForm
 from veza.http.api.openapi import answers, fails
 from veza.http.api.services import services
+from veza.http.api.two_factor import confirm_password, count_try
 from veza.security.passwords import Busy
 
 people = Blueprint("users", __name__, url_prefix="/users")
@@ -64,29 +65,24 @@ async def change_profile(identity: Identity, data: ProfileForm) -> Response:
 async def change_password(identity: Identity, data: PasswordChange) -> Response:
     """Change one's own password. Ends all other sessions."""
     s = services()
-    account, here = identity.user_id, rate_address()
-    if wait := s.logins.attempt(account, here):
-        raise rate_limited(wait, "Too many tries; wait before the next one.")
+    account = identity.user_id
+    here = count_try(s, account)
+    known_hash = await confirm_password(
+        s,
+        account,
+        data.current_password,
+        here,
+        field="current_password",
+        says="The current password is not right.",
+    )
+    s.logins.succeeded(account, here)
     try:
-        known = await s.db.read(users.credentials_by_id, account)
-        verdict = await s.passwords.verify(data.current_password, known.password_hash if known else None)
-        if known is None or not verdict.right:
-            s.logins.failed(account)
-            raise ApiError(
-                403,
-                "INVALID_CREDENTIALS",
-                "The current password is not right.",
-                details={"current_password": "Is not right."},
-            )
-        s.logins.succeeded(account, here)
         new_hash = await s.passwords.hash(data.new_password)
-    except (Busy, Unavailable):
+    except Busy:
         s.logins.uncounted(account, here)
         raise
     with s.registry.revoking(account) as revocation:
-        ended = await s.db.write(
-            sessions.change_password, account, known.password_hash, new_hash, UUID(identity.sid)
-        )
+        ended = await s.db.write(sessions.change_password, account, known_hash, new_hash, UUID(identity.sid))
         revocation.sids = ended or ()
     if ended is None:
         raise conflict("CONFLICT", "The password was changed elsewhere at the same moment.")
