@@ -94,6 +94,12 @@ def bound(**ids: Any) -> Iterator[None]:
         yield
 
 
+def frames(error: BaseException) -> list[str]:
+    """Where it happened, the innermost last, without any value: an error's text may quote what a client sent."""
+    found = traceback.extract_tb(error.__traceback__)[-12:]
+    return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in found]
+
+
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """A structlog processor: hide what looks like a secret, whoever let it through."""
     for key, value in event.items():

@@ -68,11 +68,6 @@ class Backlog(msgspec.Struct, frozen=True):
     due_in: float | None
 
 
-async def enqueue(conn: Any, track_id: int) -> None:
-    """Have a track processed (again)."""
-    await conn.execute("INSERT INTO media_jobs (track_id) VALUES ($1)", track_id)
-
-
 async def release(conn: Any, but: Collection[int]) -> int:
     """Put back into the queue what is `running`, but for these jobs. No try is counted. How many there were."""
     rows = await conn.fetch(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -312,7 +311,7 @@ class RawRoutes:
                 request_id=call.request_id,
                 route=path.path,
                 error=type(error).__name__,
-                frames=_frames(error),
+                frames=log.frames(error),
             )
         finally:
             flow.done()
@@ -344,7 +343,7 @@ class RawRoutes:
                 method=call.method,
                 route=path.path,
                 error=type(error).__name__,
-                frames=_frames(error),
+                frames=log.frames(error),
             )
             known = INTERNAL
         body: dict[str, Any] = {"success": False, "error": known.message, "code": known.code}
@@ -393,12 +392,6 @@ class RawRoutes:
 def _start(status: int, headers: list[tuple[str, str]]) -> dict[str, Any]:
     encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     return {"type": "http.response.start", "status": status, "headers": encoded}
-
-
-def _frames(error: BaseException) -> list[str]:
-    """Where it happened, without any value: an error's text may quote what a client sent."""
-    frames = traceback.extract_tb(error.__traceback__)[-12:]
-    return [f"{f.filename.rpartition('/')[2]}:{f.lineno} {f.name}" for f in frames]
 
 
 def _allowing(send: Send, path: _Path) -> Send:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-import traceback
 import uuid
 from collections.abc import Callable
 from typing import Any, Final
@@ -255,7 +254,7 @@ async def _failed(error: Exception) -> Response:
             method=request.method,
             route=request.url_rule.rule if request.url_rule is not None else None,
             error=type(error).__name__,
-            frames=_frames(error),
+            frames=log.frames(error),
         )
         known = INTERNAL
     return failure(known)
@@ -270,12 +269,6 @@ def _from_http(error: HTTPException) -> ApiError:
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         headers["Allow"] = ", ".join(sorted(error.valid_methods))
     return ApiError(status if status >= 400 else 404, code, message, headers=headers)
-
-
-def _frames(error: BaseException) -> list[str]:
-    """Where it happened, without any value: an error's text may quote what a client sent."""
-    frames = traceback.extract_tb(error.__traceback__)[-12:]
-    return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
 
 
 def _request_id() -> str:
