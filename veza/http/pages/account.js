@@ -74,6 +74,9 @@ function second(error) {
   throw error;
 }
 
+/** What stands where only who is logged in has something to do. */
+export const logInLink = () => h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in");
+
 /** Ask who one is. */
 export function ask(fresh = false) {
   choose(fresh);

@@ -1,7 +1,7 @@
 // A room's conversation beside something: what was said, what is being said, and a line to say something oneself.
 // After a loss it connects again, from the message it had last.
 
-import { ask } from "./account.js";
+import { logInLink } from "./account.js";
 import { call, openSocket, renew, session } from "./api.js";
 import { h, onSubmit, say, sentence } from "./dom.js";
 
@@ -32,7 +32,7 @@ export class RoomChat {
     this.invitation = h(
       "p",
       { class: "small" },
-      h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"),
+      logInLink(),
       " to read and to talk.",
     );
     place.append(this.list, this.state, this.form, this.invitation);

@@ -1,6 +1,6 @@
 // The start page: who is on air, what was uploaded and offered last, where people talk, and the ways to add to it.
 
-import { ask } from "./account.js";
+import { logInLink } from "./account.js";
 import { call, session, upload } from "./api.js";
 import { listingCard, roomCard, streamCard, trackCard } from "./cards.js";
 import { $, h, onSubmit, say, sentence } from "./dom.js";
@@ -55,10 +55,7 @@ async function showRooms() {
   const none = $("#no-rooms");
   if (!session()) {
     $("#rooms").replaceChildren();
-    none.replaceChildren(
-      h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"),
-      " to see the rooms.",
-    );
+    none.replaceChildren(logInLink(), " to see the rooms.");
     none.hidden = false;
     return;
   }

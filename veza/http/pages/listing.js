@@ -1,6 +1,6 @@
 // What is offered: pictures, words, a price. Others make an offer here; its owner answers them.
 
-import { ask } from "./account.js";
+import { ask, logInLink } from "./account.js";
 import { call, session, whole } from "./api.js";
 import { STATES, wanted } from "./cards.js";
 import { $, count, h, say, sentence, sure, when } from "./dom.js";
@@ -56,7 +56,7 @@ async function trade() {
   if (listing.status !== "open" || open) return;
   if (!session()) {
     place.append(
-      h("p", {}, h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"), " to make an offer."),
+      h("p", {}, logInLink(), " to make an offer."),
     );
     return;
   }

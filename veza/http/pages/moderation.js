@@ -1,7 +1,7 @@
 // The moderators' queue: what was reported, and what is decided about it. Looking closer at a report is written down, so
 // it is asked for only by a click.
 
-import { ask } from "./account.js";
+import { logInLink } from "./account.js";
 import { call, session, whole } from "./api.js";
 import { $, count, h, onSubmit, say, sentence, when } from "./dom.js";
 import { TARGETS, VERDICTS, decide, linkTo } from "./verdicts.js";
@@ -126,10 +126,7 @@ async function show(more = false) {
   const order = ++asked;
   if (!session()) {
     list.replaceChildren();
-    $("#state").replaceChildren(
-      h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"),
-      " as a moderator.",
-    );
+    $("#state").replaceChildren(logInLink(), " as a moderator.");
     return;
   }
   const query = new URLSearchParams({

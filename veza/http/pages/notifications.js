@@ -1,6 +1,6 @@
 // All notifications, and what one wants to be told of, where.
 
-import { ask } from "./account.js";
+import { logInLink } from "./account.js";
 import { call, session, whole } from "./api.js";
 import { $, h, say, sentence, when } from "./dom.js";
 import { markAllRead, markRead, noticeLink } from "./notices.js";
@@ -52,10 +52,7 @@ async function show(more = false) {
   if (!session()) {
     list.replaceChildren();
     $("#wishes").hidden = true;
-    $("#state").replaceChildren(
-      h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"),
-      " to see them.",
-    );
+    $("#state").replaceChildren(logInLink(), " to see them.");
     return;
   }
   const query = new URLSearchParams({ limit: PAGE });

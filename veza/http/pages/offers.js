@@ -1,8 +1,8 @@
 // All one's offers, made and got. What happens to them meanwhile shows at once.
 
-import { ask } from "./account.js";
+import { logInLink } from "./account.js";
 import { call, session, whole } from "./api.js";
-import { $, h, say, sentence } from "./dom.js";
+import { $, say, sentence } from "./dom.js";
 import { offerCard } from "./offercard.js";
 
 const PAGE = 20;
@@ -19,10 +19,7 @@ async function show(more = false) {
   const order = ++asked;
   if (!session()) {
     list.replaceChildren();
-    $("#state").replaceChildren(
-      h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"),
-      " to see your offers.",
-    );
+    $("#state").replaceChildren(logInLink(), " to see your offers.");
     return;
   }
   page = more ? page + 1 : 1;

@@ -1,9 +1,9 @@
 // Somebody: who he is, what he plays, what he offers; and the ways to follow him and to write to him.
 
-import { ask } from "./account.js";
+import { logInLink } from "./account.js";
 import { call, session } from "./api.js";
 import { face, listingCard, trackCard } from "./cards.js";
-import { $, count, h, say, sentence } from "./dom.js";
+import { $, count, say, sentence } from "./dom.js";
 import { reportButton } from "./report.js";
 
 const id = Number(location.pathname.split("/")[2]);
@@ -33,10 +33,7 @@ async function fill(section, list, path, card) {
 
 async function begin() {
   if (!session()) {
-    $("#missing").replaceChildren(
-      h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in"),
-      " to see people.",
-    );
+    $("#missing").replaceChildren(logInLink(), " to see people.");
     $("#missing").hidden = false;
     $("#person").hidden = true;
   } else {

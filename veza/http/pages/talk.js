@@ -1,6 +1,6 @@
 // Where people talk: one's letters, the rooms there are, and a way to open another.
 
-import { ask } from "./account.js";
+import { logInLink } from "./account.js";
 import { call, session, whole } from "./api.js";
 import { face, roomCard } from "./cards.js";
 import { $, h, onSubmit, say, sentence, when } from "./dom.js";
@@ -55,7 +55,7 @@ async function show(...works) {
   if (!session()) {
     $("#wrote").hidden = true;
     $("#rooms").replaceChildren();
-    const link = h("button", { class: "link", type: "button", onclick: () => ask() }, "Log in");
+    const link = logInLink();
     $("#state").replaceChildren(link, " to see the rooms.");
     return;
   }
