@@ -17,8 +17,11 @@ from veza.db.users import BANNED
 Check = Callable[[str, str], None]
 
 
-async def hold(conn: Any, actor_id: int, target_id: int, check: Check) -> bool:
-    """Lock both, and have `check` look at their roles. False: there is no such target, or its account was deleted."""
+async def hold(conn: Any, actor_id: int, target_id: int | None, check: Check) -> bool:
+    """Lock both, and have `check` look at their roles. False: there is no such target, or its account was deleted.
+
+    `target_id` None: it is about nobody any more, who is below everybody.
+    """
     rows = await conn.fetch(
         f"""SELECT u.id, CASE WHEN u.is_active AND NOT {BANNED} THEN u.role ELSE '' END AS powers, u.role,
                    u.deleted_at IS NULL AS lives
@@ -26,9 +29,13 @@ async def hold(conn: Any, actor_id: int, target_id: int, check: Check) -> bool:
         [actor_id, target_id],
     )
     found = {row["id"]: row for row in rows}
+    powers = found[actor_id]["powers"] if actor_id in found else ""
+    if target_id is None:
+        check(powers, "")
+        return True
     if target_id not in found:
         return False
-    check(found[actor_id]["powers"] if actor_id in found else "", found[target_id]["role"])
+    check(powers, found[target_id]["role"])
     return bool(found[target_id]["lives"])
 
 

@@ -170,11 +170,7 @@ async def avatar(conn: Any, user_id: int, why: Why) -> bool:
 
 
 async def _allow(conn: Any, why: Why, owner_id: int | None) -> None:
-    actor = why.act.actor_id
-    if owner_id is None:  # nobody's any more: below everybody
-        await hold(conn, actor, actor, lambda mine, _: why.check(mine, ""))
-    else:
-        await hold(conn, actor, owner_id, why.check)
+    await hold(conn, why.act.actor_id, owner_id, why.check)
 
 
 async def _done(

@@ -277,10 +277,7 @@ async def handle(conn: Any, act: Act, report_id: int, verdict: Verdict, check: C
     if known is None or known["accused_id"] == act.actor_id:
         return None
     accused = known["accused_id"]
-    if accused is None:
-        await hold(conn, act.actor_id, act.actor_id, lambda mine, _: check(mine, ""))
-    else:
-        await hold(conn, act.actor_id, accused, check)
+    await hold(conn, act.actor_id, accused, check)
     # No one's key is touched: whoever stores a sanction on account of it need not wait.
     before = await conn.fetchrow(
         "SELECT status, handled_by, target_type, target_id FROM reports WHERE id = $1 FOR NO KEY UPDATE",
