@@ -94,12 +94,12 @@ class Air:
 
         await until(there)
 
-    async def stored(self, stream: Stream, state: str) -> Any:
-        """Until that is stored; its row."""
+    async def stored(self, stream: Stream, state: str, **more: object) -> Any:
+        """Until that is stored (and `more` of its columns, each a note of its own); its row."""
         with trio.fail_after(8):
             while True:
                 row = (await self.house.sql("SELECT * FROM streams WHERE id = $1", stream.id))[0]
-                if row["state"] == state:
+                if row["state"] == state and all(row[column] == value for column, value in more.items()):
                     return row
                 await trio.sleep(0.01)
 
