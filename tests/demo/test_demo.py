@@ -24,8 +24,6 @@ from veza.commands.demo.people import PEOPLE
 from veza.commands.demo.talk import TALK
 from veza.db.pool import Database
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture(autouse=True)
 async def nobody_hangs() -> AsyncIterator[None]:
@@ -80,12 +78,13 @@ async def rooms_are_full_of_talk(client: VezaClient) -> dict[str, int]:
     """Of some days, in order; replies and reactions among it. How many messages there are in each."""
     said = {}
     everything = []
+    now = datetime.now(UTC)
     for talk in TALK:
         messages = (await client.messages(talk.room, limit=100)).messages
         times = [message.created_at for message in messages]
         assert times == sorted(times), "time goes on"
-        assert times[0] < NOW - timedelta(days=1), "it was not all said this minute"
-        assert times[len(talk.lines) - 1] < NOW
+        assert times[0] < now - timedelta(days=1), "it was not all said this minute"
+        assert times[len(talk.lines) - 1] < now
         assert len(messages) >= len(talk.lines)
         said[talk.room] = len(messages)
         everything += messages
@@ -101,7 +100,7 @@ async def things_are_for_sale(client: VezaClient) -> None:
     async with httpx.AsyncClient(base_url=client.url) as http:
         for listing in listings:
             assert listing.created_at is not None
-            assert listing.created_at < NOW - timedelta(hours=2)
+            assert listing.created_at < datetime.now(UTC) - timedelta(hours=2)
             (image,) = listing.images
             picture = Image.open(io.BytesIO((await http.get(image.url)).content))
             assert (picture.width, picture.height) == (image.width, image.height)

@@ -57,7 +57,8 @@ async def test_what_ffmpeg_broadcasts_is_heard_and_seen(studio: Air, film: str) 
         await studio.is_(stream, "interrupted")
     assert done[0].returncode == 0, done[0].stderr
     await studio.end(stream)
-    assert await decoded(ffmpeg(), await listener.hear_all()) == pytest.approx(1.5, abs=0.4)
+    # From where he came in, which is a moment (and up to a group of pictures) after it began.
+    assert 0.4 < await decoded(ffmpeg(), await listener.hear_all()) < 1.9
 
 
 async def test_a_wrong_key_is_told_so(studio: Air, film: str) -> None:
