@@ -398,13 +398,20 @@ async def test_no_frame_of_any_shape_breaks_anything_or_goes_unanswered(build: B
                 answered = {f.data["ref"] for f in b.frames if isinstance(f.data.get("ref"), str)}
                 return {ref: kind for ref, kind in kinds.items() if ref not in answered}
 
+            def untold() -> dict[str, int]:
+                """How many of what is answered by telling everybody were not told, or too often."""
+                waiting = list(unanswered().values())
+                return {
+                    kind: missing
+                    for kind in set(TOLD.values())
+                    if (missing := sum(TOLD.get(each) == kind for each in waiting) - len(b.seen(kind)))
+                }
+
             with contextlib.suppress(trio.TooSlowError):  # other rooms answer when they do
-                await eventually(lambda: set(unanswered().values()) <= SILENT | set(TOLD))
+                await eventually(lambda: set(unanswered().values()) <= SILENT | set(TOLD) and not untold())
             assert not {r: kind for r, kind in unanswered().items() if kind not in SILENT | set(TOLD)}
+            assert not untold()
             assert len([f for f in b.seen("error") if "ref" not in f.data]) == unreadable
-            for kind in set(TOLD.values()):
-                expected = [r for r, each in unanswered().items() if TOLD.get(each) == kind]
-                assert len(expected) == len(b.seen(kind)), kind
             codes = {f["code"] for f in b.seen("error")}
             assert codes >= {"INVALID_FORMAT", "ROOM_NOT_FOUND", "MESSAGE_NOT_FOUND", "USER_NOT_FOUND"}
             assert "INTERNAL" not in codes and "UNAVAILABLE" not in codes

@@ -294,7 +294,11 @@ async def test_a_ban_closes_everything_and_says_so_at_the_door(court: Court) -> 
     refused(await court.lift(court.moderator, user, "ban"), 404, "SANCTION_NOT_FOUND")
     back = await court.login(user)
     assert back.status == 200
-    told = (await court.api.get("/notifications", token=back.data["access_token"])).data["notifications"]
+    token, told = back.data["access_token"], []
+    with trio.fail_after(20):
+        while len(told) < 3:  # no socket of his is there to hear of it
+            await trio.sleep(0.01)
+            told = (await court.api.get("/notifications", token=token)).data["notifications"]
     assert [one["action"] for one in told] == ["unban", "ban", "ban"]
     # And one that ends does so by itself.
     assert (await court.impose(court.moderator, user, "ban", duration=3600)).status == 201
