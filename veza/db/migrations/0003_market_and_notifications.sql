@@ -146,8 +146,9 @@ CREATE INDEX listings_cheapest ON listings (status, price_cents, id);
 CREATE INDEX listings_dearest ON listings (status, price_cents DESC NULLS LAST, id DESC);
 CREATE INDEX listings_favourite ON listings (status, favorite_count DESC, id DESC);
 CREATE INDEX listings_category ON listings (category_id, status, id DESC) INCLUDE (owner_id);
--- Whose listings nobody sees, perhaps.
-CREATE INDEX users_out ON users (id) WHERE NOT is_active OR deleted_at IS NOT NULL OR banned_until IS NOT NULL;
+-- Whose listings nobody sees, perhaps; lists ask for all of them at once, and need not look further than here.
+CREATE INDEX users_out ON users (id) INCLUDE (is_active, deleted_at, banned_until)
+    WHERE NOT is_active OR deleted_at IS NOT NULL OR banned_until IS NOT NULL;
 
 -- `n` is an image's name within its listing and never given twice; `position` is its place.
 CREATE TABLE listing_images (
