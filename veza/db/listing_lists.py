@@ -17,6 +17,10 @@ from veza.db.listings import COLUMNS, TABLES, Listing, State, made
 from veza.db.search_words import Reading
 from veza.db.users import COUNTED
 
+_TRIED: Final = 1_000  # listings, the first in their order, are looked at for whether a search is for what is common
+_COMMON: Final = 50  # of them: then looking at _WALKED is less work than finding all, of a hundred thousand
+_WALKED: Final = 5_000
+
 Sort = Literal["newest", "oldest", "price_asc", "price_desc", "popular"]
 
 # Each is the order of an index, behind its status.
@@ -46,7 +50,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class ListingPage(msgspec.Struct, frozen=True):
-    """`total` is counted up to COUNTED."""
+    """`total` is counted up to COUNTED; see `_found` for searches."""
 
     listings: list[Listing]
     total: int
@@ -86,27 +90,49 @@ async def listed(
             offset,
         )
     else:
-        # What has the words is found first, and once: to look into words along an order costs more than to find them.
-        ids = await conn.fetch(
-            f"""WITH matches AS MATERIALIZED (
-                    SELECT l.id, l.price_cents, l.favorite_count FROM listings l WHERE {where}
-                ), page AS (
-                    SELECT l.id, row_number() OVER (ORDER BY {order}) AS place FROM matches l
-                    ORDER BY place LIMIT ${at} OFFSET ${at + 1}
-                )
-                SELECT page.id, counted.total
-                FROM (SELECT least(count(*), {COUNTED}) AS total FROM matches) AS counted LEFT JOIN page ON true
-                ORDER BY page.place""",
-            *args,
-            limit,
-            offset,
-        )
-        total = ids[0]["total"]
+        ids, total = await _found(conn, wanted, where, args, order, limit, offset)
     rows = await conn.fetch(
         f"SELECT {COLUMNS} FROM {TABLES} WHERE l.id = ANY($2::bigint[])", reader_id, [row[0] for row in ids]
     )
-    found = {row[0]: made(row) for row in rows}
-    return ListingPage([found[row[0]] for row in ids if row[0] in found], total)
+    page = {row[0]: made(row) for row in rows}
+    return ListingPage([page[row[0]] for row in ids if row[0] in page], total)
+
+
+async def _found(
+    conn: Any, wanted: Wanted, where: str, args: list[Any], order: str, limit: int, offset: int
+) -> tuple[list[Any], int]:
+    """Ids of a page of what a search finds, and how many there are, up to COUNTED.
+
+    What has the words is found by them, and then put in order: to look into words along an order costs more. Where one
+    listing in twenty has them it costs less, and then only the first _WALKED in the order are looked at; whoever has no
+    more than so many finds everything. The statements leave the planner no choice, which knows no words when it plans.
+    """
+    if wanted.status is not None and wanted.owner_id is None:
+        along = f"SELECT * FROM listings l WHERE l.status = '{wanted.status}' ORDER BY {order} LIMIT"
+        hits = await conn.fetchval(
+            f"SELECT count(*) FILTER (WHERE {where}) FROM ({along} {_TRIED}) AS l", *args
+        )
+        if hits >= _COMMON:
+            found = await conn.fetch(
+                f"SELECT l.id FROM ({along} {_WALKED}) AS l WHERE {where} ORDER BY {order}", *args
+            )
+            return found[offset : offset + limit], len(found)
+    at = len(args) + 1
+    ids = await conn.fetch(
+        f"""WITH matches AS MATERIALIZED (
+                SELECT l.id, l.price_cents, l.favorite_count FROM listings l WHERE {where}
+            ), page AS (
+                SELECT l.id, row_number() OVER (ORDER BY {order}) AS place FROM matches l
+                ORDER BY place LIMIT ${at} OFFSET ${at + 1}
+            )
+            SELECT page.id, counted.total
+            FROM (SELECT least(count(*), {COUNTED}) AS total FROM matches) AS counted LEFT JOIN page ON true
+            ORDER BY page.place""",
+        *args,
+        limit,
+        offset,
+    )
+    return ids, ids[0]["total"]
 
 
 async def marked(conn: Any, user_id: int, after: Stamp | None, limit: int) -> Marked:
