@@ -19,7 +19,7 @@ from veza.db.messages import READABLE, Message, Place, some
 from veza.db.search_words import Reading
 
 _STRETCH: Final = 16  # bits of an id within its stretch; the index says the same
-_LOOKED_AT: Final = 2_500  # messages with the words, in one search
+_LOOKED_AT: Final = 2_000  # messages with the words, in one search
 _CHECKED: Final = 2_500  # messages that are read for whether words stand in a row, which no index knows
 # As `stems`, but that the last word in English is not followed by the first in French.
 _IN_ORDER: Final = """(to_tsvector('search_english', m.content) || '~:100'::tsvector
