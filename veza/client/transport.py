@@ -5,6 +5,7 @@ safe to repeat is for the caller to know (posts are: they carry nonces). The tra
 is, keeps connections, and speaks TLS and proxies.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -39,6 +40,8 @@ class _Envelope(msgspec.Struct):
     meta: _Meta | None = None
 
 
+# Certificates are read once for all clients of a program: that takes 30 ms.
+_verified = functools.cache(httpx.create_ssl_context)
 _envelope = msgspec.json.Decoder(_Envelope)
 
 
@@ -63,7 +66,7 @@ class Transport:
         self._http = httpx.AsyncClient(
             base_url=self.url,
             timeout=timeout,
-            verify=verify,
+            verify=_verified() if verify is True else verify,
             headers={"accept": "application/json", "user-agent": "veza-client"},
             # The server keeps idle connections longer than this, so none is reused that it just closed.
             limits=httpx.Limits(max_connections=20, max_keepalive_connections=10, keepalive_expiry=30.0),
