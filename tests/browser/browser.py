@@ -244,7 +244,7 @@ class Page:
             " const still = window.pointedAt?.e === e && window.pointedAt.x === x && window.pointedAt.y === y;"
             " window.pointedAt = {e, x, y}; if (!still || !e.contains(document.elementFromPoint(x, y))) return null;"
             " window.met = false; const look = (event) => { window.met = e.contains(event.target) };"
-            " addEventListener('mousedown', look, {once: true, capture: true}); return {x, y} })"
+            " addEventListener('click', look, {once: true, capture: true}); return {x, y} })"
             f"(document.querySelector({json.dumps(selector)}))"
         )
         with trio.fail_after(PATIENCE):
