@@ -7,6 +7,7 @@ in it, is kept: a test can ask that there be nothing.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -220,6 +221,11 @@ class Page:
             details = answer["exceptionDetails"]
             raise Failed(details.get("exception", {}).get("description") or details["text"])
         return answer["result"].get("value")
+
+    async def leave(self, expression: str) -> None:
+        """Run what leads to another address; whether it is reached before the answer is here is nobody's business."""
+        with contextlib.suppress(Gone):
+            await self.run(expression)
 
     async def until(self, expression: str) -> Any:
         """Wait until an expression is true in the page, or in the one it leads to; its value then."""

@@ -205,7 +205,7 @@ async def test_filters_stand_in_the_address(build: Build, browser: Browser) -> N
                 await page.until(
                     "document.querySelector('#favorite').getAttribute('aria-pressed') === 'true'"
                 )
-                await page.run("history.back()")
+                await page.leave("history.back()")
                 await page.until(
                     f"document.querySelector('#filters')?.elements.max.value && {titles} === 'Brushed snare'"
                 )
@@ -217,7 +217,7 @@ async def test_filters_stand_in_the_address(build: Build, browser: Browser) -> N
                 await page.select("[name=whose]", "favorites")
                 await page.until(f"{titles} === 'Brushed snare' && !document.querySelector('#state.bad')")
                 await page.run("document.querySelector('.find input').value = 'brushed'")
-                await page.run("document.querySelector('.find').requestSubmit()")
+                await page.leave("document.querySelector('.find').requestSubmit()")
                 await page.until("location.pathname === '/search'")
                 await page.until("document.querySelectorAll('#found #listings a').length === 3")
                 assert page.complaints == []
