@@ -153,7 +153,7 @@ async def _furnish(
         if filled is not None:
             await _set_back(data, town, filled)
             _keep(data / "demo.json", State(state.password, True))
-        await _live(town, radio, state.password, f"Everything is in {data}: remove it to begin anew.", began)
+        await _live(town, radio, f"Everything is in {data}: remove it to begin anew.", began)
 
 
 def _prepare(data: Path) -> State:
@@ -249,7 +249,7 @@ async def _furnish_elsewhere(
         if filled is not None:
             _keep(file, State(state.password, True))
         note = "All of it was said and done just now: the past needs a database at hand."
-        await _live(town, radio, state.password, note, began)
+        await _live(town, radio, note, began)
 
 
 async def _knows(url: str, password: str) -> bool:
@@ -349,12 +349,14 @@ async def _inhabited(
 
                 async def tune() -> None:
                     await filling.people_ready.wait()
+                    _tell_login(state.password)
                     await radio.open()
                     await radio.play()
 
                 nursery.start_soon(tune)
                 filled = await filling.run()
             else:
+                _tell_login(state.password)
                 await radio.open()
                 nursery.start_soon(radio.play)
             await radio.on_air.wait()
@@ -362,14 +364,19 @@ async def _inhabited(
             nursery.cancel_scope.cancel()
 
 
-async def _live(town: Town, radio: Radio, password: str, note: str, began: float) -> None:
+def _tell_login(password: str) -> None:
+    print(
+        f"\n  log in as  {', '.join(SHOWN[:-1])} or {SHOWN[-1]}\n  password   {password}",
+        flush=True,
+    )
+
+
+async def _live(town: Town, radio: Radio, note: str, began: float) -> None:
     print(
         f"\nVeza, with people in it ({time.monotonic() - began:.1f} s):\n\n"
         f"  {town.url}/\n"
         f"  {town.url}/market\n"
         f"  {town.url}/s/{radio.slug}\n\n"
-        f"  log in as  {', '.join(SHOWN[:-1])} or {SHOWN[-1]}\n"
-        f"  password   {password}\n\n"
         f"{note} Ctrl-C ends it.",
         flush=True,
     )
