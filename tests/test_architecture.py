@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "veza"
 
 # Who may import what of ours. `config`, `log` and `errors` are for all; a part may always import itself.
-FOR_ALL = {"veza", "veza.config", "veza.errors", "veza.grammar", "veza.log"}
+FOR_ALL = {"veza", "veza.config", "veza.disk", "veza.errors", "veza.grammar", "veza.log"}
 MAY_IMPORT = {
     "veza.http": {"veza.actors", "veza.db", "veza.security", "veza.media", "veza.mail"},
     "veza.actors": {"veza.db", "veza.security", "veza.media"},
@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "veza.tidy": {"veza.db"},
     "veza.indexing": {"veza.db"},
     "veza.config": set(),
+    "veza.disk": set(),
     "veza.errors": set(),
     "veza.grammar": set(),
     "veza.log": set(),
@@ -36,6 +37,7 @@ STRANGERS = {
     "veza.client": {"veza.client"},
     "veza.security": {"veza.security"},
     "veza.grammar": set(),
+    "veza.disk": set(),
     "veza.errors": set(),
 }
 

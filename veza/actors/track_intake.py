@@ -25,7 +25,8 @@ from veza.db import tracks
 from veza.db.errors import OutcomeUnknown
 from veza.db.pool import Database
 from veza.db.tracks import NewTrack, Track
-from veza.media.library import NAME, Library, sync_directory
+from veza.disk import sync_directory
+from veza.media.library import NAME, Library
 
 _log = log.get("tracks")
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from veza.db.errors import EmbeddedFailed
+from veza.disk import sync_directory
 
 PORT: Final = 5432  # only a part of the socket's name
 SUPERUSER: Final = "postgres"
@@ -144,16 +145,7 @@ def write_private(path: Path, content: bytes) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-    fsync_directory(path.parent)
-
-
-def fsync_directory(path: Path) -> None:
-    """Make what was renamed in a directory outlast a crash of the machine."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)
 
 
 def postmaster_status(pgdata: Path) -> tuple[int | None, str]:

@@ -40,7 +40,6 @@ from veza.db.cluster import (
     Address,
     Credentials,
     check_version,
-    fsync_directory,
     is_postmaster_of,
     postmaster_status,
     process_exists,
@@ -52,6 +51,7 @@ from veza.db.connections import Connection
 from veza.db.errors import DataDirectoryInUse, DataDirectoryUnusable, EmbeddedFailed, Unavailable, ungrouped
 from veza.db.lock import FileLock, prepare_directory, server_lock
 from veza.db.pool import with_connection
+from veza.disk import sync_directory
 
 log = structlog.get_logger("veza.db.embedded")
 
@@ -343,7 +343,7 @@ class EmbeddedPostgres:
             if process.returncode != 0:
                 raise EmbeddedFailed(f"the database could not be made: {self._last_words()}")
             draft.rename(self.pgdata)
-            fsync_directory(self.home)
+            sync_directory(self.home)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise DataDirectoryUnusable(f"{str(self.pgdata)!r} cannot be made: {reason}") from None

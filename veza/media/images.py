@@ -25,8 +25,8 @@ import msgspec
 import trio
 
 from veza import log
+from veza.disk import sync_directory
 from veza.media.child import ENVIRONMENT
-from veza.media.library import sync_directory
 
 SECONDS: Final = 20.0  # for one image; and, before that, until its turn comes
 AT_ONCE: Final = 2

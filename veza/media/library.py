@@ -14,7 +14,6 @@ written is written under another name first and renamed when it is whole, so tha
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -22,15 +21,6 @@ from typing import Final
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _EXTENSION: Final = re.compile(r"[a-z0-9]{1,8}")
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in it outlast a crash of the machine. Blocks."""
-    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 class Library:

@@ -16,9 +16,10 @@ from typing import Any, Final
 import msgspec
 import trio
 
+from veza.disk import sync_directory
 from veza.media.child import ChildEnded, open_child
 from veza.media.findings import Done, Findings, Later, Progress, Refused, Said
-from veza.media.library import Library, sync_directory
+from veza.media.library import Library
 
 SILENCE: Final = (
     60.0  # seconds without a word after which a worker counts as hung; it speaks several times in one
