@@ -6,7 +6,6 @@ runs many times with other words, people and pages; every plan is looked at for 
 
 import asyncio
 import contextlib
-import json
 import random
 import statistics
 import tempfile
@@ -19,6 +18,7 @@ import asyncpg
 import msgspec
 import trio
 
+from bench.plans import Explaining
 from bench.search_data import FIRST_NAMES, LAST_NAMES, SEED, Scale, Words, fill, misspelt
 from veza.db import (
     listing_lists,
@@ -69,36 +69,6 @@ class Found(msgspec.Struct, frozen=True):
     posts_per_s: float
     post_worst_ms: float
     sizes: dict[str, int]  # bytes, of the tables with their indexes, and of the index of messages
-
-
-class Explaining:
-    """A connection that notes which large tables its statements read through."""
-
-    def __init__(self, conn: Any, large: frozenset[str]) -> None:
-        self._conn, self._large = conn, large
-        self.scans: set[str] = set()
-
-    async def _look(self, query: str, args: tuple[Any, ...]) -> None:
-        plan = json.loads(await self._conn.fetchval(f"EXPLAIN (FORMAT JSON) {query}", *args))
-        self._walk(plan[0]["Plan"])
-
-    def _walk(self, node: dict[str, Any]) -> None:
-        if node["Node Type"] == "Seq Scan" and node["Relation Name"] in self._large:
-            self.scans.add(node["Relation Name"])
-        for child in node.get("Plans", ()):
-            self._walk(child)
-
-    async def fetch(self, query: str, *args: Any) -> Any:
-        await self._look(query, args)
-        return await self._conn.fetch(query, *args)
-
-    async def fetchrow(self, query: str, *args: Any) -> Any:
-        await self._look(query, args)
-        return await self._conn.fetchrow(query, *args)
-
-    async def fetchval(self, query: str, *args: Any) -> Any:
-        await self._look(query, args)
-        return await self._conn.fetchval(query, *args)
 
 
 class Questions:
@@ -316,7 +286,7 @@ async def measure_connection(conn: Any, scale: Scale, runs: int, only: str = "")
                 statistics.median(took),
                 took[int(len(took) * 0.95)],
                 took[-1],
-                sorted(explaining.scans),
+                sorted(set(explaining.scans)),
                 bound,
                 worked[int(len(worked) * 0.95)] or None,
             )

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.db.plans import Explaining, filled
+from bench.plans import Explaining
+from tests.db.plans import filled
 from veza.db import (
     administration,
     audit,

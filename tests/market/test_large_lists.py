@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 import pytest
 
-from tests.db.plans import Explaining, filled
+from bench.plans import Explaining
+from tests.db.plans import filled
 from veza.db import categories, listing_lists, listings, offer_closing, offer_lists, offers
 from veza.db.keys import Stamp
 from veza.db.listing_lists import Sort, Wanted

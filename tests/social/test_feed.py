@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.db.plans import Explaining, filled
+from bench.plans import Explaining
+from tests.db.plans import filled
 from tests.social.conftest import Person, Town, refused
 from veza.db import feed as feed_db
 from veza.db import follows, playlists, track_social
