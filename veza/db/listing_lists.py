@@ -17,10 +17,10 @@ from veza.db.listings import COLUMNS, TABLES, Listing, State, made
 from veza.db.search_words import Reading
 from veza.db.users import COUNTED
 
-_TRIED: Final = (
-    1_000  # listings, the first in their order, are looked at for whether a search is for what is common
+_TRIED: Final = 1_000  # listings, the first in their order, tell whether a search is for what is common
+_COMMON: Final = (
+    50  # of them fit: then looking at _WALKED is less work than finding all, of a hundred thousand
 )
-_COMMON: Final = 50  # of them: then looking at _WALKED is less work than finding all, of a hundred thousand
 _WALKED: Final = 5_000
 
 Sort = Literal["newest", "oldest", "price_asc", "price_desc", "popular"]
