@@ -14,7 +14,9 @@ import itertools
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -24,13 +26,16 @@ import hypothesis
 import pytest
 import trio
 
+from veza.db import connections
 from veza.db.embedded import EmbeddedPostgres
 from veza.db.migrate import load_migrations, migrate_connection, schema_path
 from veza.db.pool import Database, open_database
 from veza.http.api.app import LateRule
 
-# No example is wrong for being slow: others may need the machine.
-hypothesis.settings.register_profile("here", deadline=None)
+# No example is wrong for being slow, nor for being made slowly: others may need the machine.
+hypothesis.settings.register_profile(
+    "here", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("here")
 
 
@@ -53,6 +58,9 @@ def _routes_compiled_once() -> None:
 
 
 _routes_compiled_once()
+
+# Seconds, for whatever waits for PostgreSQL here: only what hangs takes that long.
+PATIENCE: Final = 30.0
 
 # All that makes a database another one but the rows of its tables: what is in its catalog, what the planner was told of
 # it. The same in two databases made from one template, whose catalogs are copies.
@@ -181,18 +189,24 @@ class Cluster:
         self._runner.close()
 
     async def _drop(self, name: str) -> None:
+        await self._until_free(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    async def _until_free(self, statement: str) -> None:
+        """Run what PostgreSQL refuses while somebody is in the database: autovacuum, which is not ours to end and ends
+        soon; a connection that was closed and is slow in going, for which it waits five seconds itself."""
+        until = time.monotonic() + PATIENCE
         while True:
             try:
-                await self._admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+                await self._admin.execute(statement)
                 return
-            except asyncpg.InsufficientPrivilegeError:
-                await asyncio.sleep(
-                    0.1
-                )  # autovacuum is at work in it, which is not ours to end; it ends soon
+            except (asyncpg.InsufficientPrivilegeError, asyncpg.ObjectInUseError):
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.1)
 
     def _create(self, template: str) -> str:
         name = next(self._names)
-        self._run(self._admin.execute, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        self._run(self._until_free, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
         self._made.append(name)
         return name
 
@@ -257,6 +271,14 @@ async def _as_new(conn: Any) -> str:
     return "\n".join(lines)  # sent as one, which is one transaction
 
 
+@contextmanager
+def _patient_to_connect() -> Iterator[None]:
+    """The first connection of all must not fail because a machine is slow: every test that wants it would."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connections, "CONNECT_TIMEOUT", PATIENCE)
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Cluster]:
     given = os.environ.get("VEZA_TEST_DATABASE_URL")
@@ -269,7 +291,8 @@ def postgres() -> Iterator[Cluster]:
     # What is stored here outlives no machine, so it need not be flushed; everything else is as in production.
     server = EmbeddedPostgres(data, settings={"fsync": "off", "shared_buffers": "64MB", "autovacuum": "off"})
     try:
-        trio.run(server.start)
+        with _patient_to_connect():
+            trio.run(server.start)
         cluster = Cluster(server.url)
         yield cluster
         cluster.close()
@@ -294,5 +317,8 @@ def empty_database_url(postgres: Cluster) -> Iterator[str]:
 
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(database_url) as database:
+    async with AsyncExitStack() as stack:
+        opened = open_database(database_url, acquire_timeout=PATIENCE, statement_timeout=PATIENCE)
+        with _patient_to_connect():
+            database = await stack.enter_async_context(opened)
         yield database

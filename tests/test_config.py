@@ -318,14 +318,14 @@ def test_many_first_starts_at_once_agree_on_the_secrets(tmp_path: Path) -> None:
     ready = threading.Barrier(16)
 
     def start() -> None:
-        ready.wait(10)
+        ready.wait(60)
         found.append(settings.with_secrets().jwt_secret)
 
     threads = [threading.Thread(target=start) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len(found) == 16
     assert len(set(found)) == 1
 

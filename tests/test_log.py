@@ -81,7 +81,7 @@ async def test_ids_follow_their_own_task_and_the_tasks_it_starts(out: io.StringI
         await trio.lowlevel.checkpoint()
         logger.info("child", expected=expected)
 
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             for number in range(10):
                 nursery.start_soon(request, f"r{number}")

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
+from veza import mail
 from veza.config import Settings
 from veza.mail import Letter, Mailer, Outbox, Smtp, open_mailer
 
@@ -38,11 +40,12 @@ class Flaky:
 async def run(mailer: Mailer) -> None:
     """Deliver all that waits."""
     mailer.close()
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         await mailer.run()
 
 
-async def test_the_outbox_holds_whole_private_letters(tmp_path: Path) -> None:
+async def test_the_outbox_holds_whole_private_letters(tmp_path: Path, mock_clock: MockClock) -> None:
+    """Those of the last moment too: leaving, the mailer gets two seconds, which do not pass here."""
     async with open_mailer(Settings(data=tmp_path, public_url="https://veza.example")) as mailer:
         for _ in range(3):
             mailer.post(LETTER)
@@ -106,15 +109,17 @@ async def test_posting_never_blocks_and_never_raises() -> None:
     assert mailer.lost == 3
 
 
-async def test_leaving_does_not_wait_for_a_silent_server(tmp_path: Path) -> None:
+async def test_leaving_does_not_wait_for_a_silent_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mail, "_TIMEOUT", 120.0)  # who waits for it is not back in time
     listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
     port = listener.socket.getsockname()[1]
     settings = Settings(data=tmp_path, smtp_host="127.0.0.1", smtp_port=port, smtp_tls="none")
-    start = trio.current_time()
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_mailer(settings) as mailer:
             mailer.post(LETTER)
-    assert trio.current_time() - start < 5
+    assert mailer.delivered == 0
     await listener.aclose()
 
 
@@ -143,7 +148,7 @@ async def test_smtp_hands_a_letter_over() -> None:
                 else:
                     await stream.send_all(b"250 ok\r\n")
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
             port = listeners[0].socket.getsockname()[1]

@@ -142,7 +142,7 @@ async def test_a_revocation_that_races_a_look_up_wins(world: World) -> None:
     async def one() -> None:
         outcome.append(await failure(world.registry, token))
 
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one)
             await trio.testing.wait_all_tasks_blocked()
@@ -162,7 +162,7 @@ async def test_a_ban_that_races_a_look_up_wins(world: World) -> None:
     async def one() -> None:
         outcome.append(await failure(world.registry, token))
 
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one)
             await trio.testing.wait_all_tasks_blocked()
@@ -184,7 +184,7 @@ async def test_others_in_the_same_query_are_not_held_up(world: World) -> None:
         except AuthFailed:
             done.append(0)
 
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(one, first)
             await trio.testing.wait_all_tasks_blocked()
@@ -296,7 +296,7 @@ async def test_a_cancelled_asker_leaves_nobody_waiting(world: World) -> None:
     async def one(token: str) -> None:
         got.append((await world.registry.authenticate(token)).user_id)
 
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(asker)
             await trio.testing.wait_all_tasks_blocked()
