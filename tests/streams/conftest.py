@@ -127,6 +127,12 @@ class Studio(Town):
             await source.pour(data)
         return source
 
+    async def on_air(self, stream_id: int) -> None:
+        """Wait until it is stored that its source is there: that happens beside the source, which waits for nothing."""
+        with trio.fail_after(30):
+            while (await self.sql("SELECT state FROM streams WHERE id = $1", stream_id)) != "live":  # noqa: ASYNC110
+                await trio.sleep(0.005)
+
     async def room(self, room_id: int) -> tuple[str, set[int]] | None:
         """A room's kind and its members, as the database has them."""
 

@@ -193,6 +193,7 @@ async def test_lists_show_what_is_on_air_first_then_the_newest(studio: Studio, s
     made = [await studio.stream(me, title=f"{tag} {n}", category="news") for n in range(4)]
     other = await studio.stream(me, title="Nothing of it", category="talk")
     await studio.source(made[1]["id"], song)
+    await studio.on_air(made[1]["id"])
     await studio.post(f"/streams/{made[3]['id']}/end", me)
 
     async def ids(query: str) -> list[int]:
@@ -220,7 +221,7 @@ async def test_a_new_key_throws_the_old_one_off(studio: Studio, song: bytes) -> 
     source = await studio.source(made["id"], song)
     fresh = (await studio.post(f"/streams/{made['id']}/key", me)).data
     assert fresh["stream_key"] != made["stream_key"] and fresh["source"]["password"] == fresh["stream_key"]
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         await source.gone.wait()
     with pytest.raises(Refused, match="STREAM_KEY_CHANGED"):
         await source.pour(song)
