@@ -20,18 +20,18 @@ import trio.testing
 from tests.chat.client import eventually
 from tests.chat.conftest import Build, House, build
 from tests.chat.conftest import settings as settings
-from tests.market.test_images import API, LIMIT, bearer, http, listing
+from tests.market.test_images import API, LIMIT, bearer, http, listing, patient
 from veza.actors.registry import Identity
 from veza.http.api.envelope import ApiError
 from veza.http.api.images import decoded, received
 from veza.media import image_child
 from veza.media.images import LISTING, SECONDS, Busy, Pictures
 
-__all__ = ["build", "http"]
+__all__ = ["build", "http", "patient"]
 
 
 @pytest.fixture
-async def house(build: Build) -> AsyncIterator[House]:
+async def house(build: Build, patient: None) -> AsyncIterator[House]:
     async with build(listing_image_limit=LIMIT, rate_rest_burst=10_000, uploads_per_user=3) as house:
         yield house
 
@@ -123,10 +123,10 @@ async def test_a_person_has_few_images_under_way(house: House, http: httpx.Async
     async with trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(held)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             for _ in range(3):
                 await arrived.acquire()
-            await eventually(lambda: house.app.services.desk.open == 3)
+            await eventually(lambda: house.app.services.desk.open == 3, within=60)
         answer = await post(ann, hers, b"one more")
         assert (answer.status_code, answer.json()["code"]) == (429, "TOO_MANY_UPLOADS")
         headers = {**bearer(ann), "Content-Type": "image/png"}
@@ -163,6 +163,6 @@ print("processor", resource.getrlimit(resource.RLIMIT_CPU)[0])
 def test_whoever_decodes_writes_no_file_and_takes_little(tmp_path: Path) -> None:
     """What a decoder that a stranger's image took over could still do."""
     command = [sys.executable, "-I", "-c", _CONFINED, str(Path(image_child.__file__)), str(tmp_path / "x")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     said = ["descriptors True", "file refused", "memory refused", f"processor {image_child.SECONDS}"]
     assert done.stdout.splitlines() == said

@@ -26,7 +26,7 @@ async def test_every_step_reaches_the_other_side_live(build: Build) -> None:
             "INSERT INTO follows (follower_id, followed_id) VALUES ($1, $2) RETURNING 1", fan.id, ann.id
         )
         seller, buyer, follower = [await house.connect(person) for person in (ann, bob, fan)]
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}{API}", timeout=20) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}{API}", timeout=60) as http:
 
             async def post(path: str, by: Person, body: Any = None) -> Any:
                 answer = await http.post(path, json=body, headers=bearer(by))
@@ -66,7 +66,7 @@ async def test_every_step_reaches_the_other_side_live(build: Build) -> None:
             await seller.expect("notification", kind="offer", step="accepted")
             assert (await http.get(f"/listings/{amp['id']}")).json()["data"]["status"] == "sold"
 
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while True:
                     rows = await house.sql(
                         """SELECT m.user_id, m.content, m.media_url, m.message_type FROM messages m
