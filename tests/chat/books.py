@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from tests.chat.client import Client
+from tests.chat.client import PATIENCE, Client
 from tests.chat.conftest import House
 from veza.actors.commands import Settle
 from veza.actors.ledger import Balance
@@ -44,8 +44,8 @@ async def with_the_ledger(house: House, room: int, *clients: Client) -> None:
     """Everything these clients have said so far has been checked, and taken or refused by the ledger."""
     for client in clients:
         await client.pong()
-    await house.app.core.rooms.ask(room, Settle())
-    await house.app.core.ledger.ask(Balance())
+    await house.app.core.rooms.ask(room, Settle(), timeout=PATIENCE)
+    await house.app.core.ledger.ask(Balance(), timeout=PATIENCE)
 
 
 async def stored(house: House, room: int) -> list[tuple[int, str]]:

@@ -158,6 +158,8 @@ def settings(tmp_path: Path) -> Settings:
         rate_statuses_per_minute=6e6,
         rate_statuses_burst=100_000,
         outlet_close_grace=1.0,
+        # A pass in whose middle the machine stood still was costly, and behind a costly one nobody hears who types.
+        fanout_max_wait=30.0,
         allowed_origins=("https://app.example",),
         public_url="https://veza.example",
     )

@@ -25,7 +25,7 @@ def database_url(postgres: Any) -> Iterator[str]:
 async def test_a_post_the_database_refuses_concerns_its_sender_only(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         await house.sql("ALTER TABLE messages ADD CONSTRAINT no_curse CHECK (content NOT LIKE '%cursed%')")
         good, bad = await house.people(2)
         room, elsewhere = await house.room(good, bad), await house.room(good, bad)
@@ -62,7 +62,7 @@ async def test_what_another_writer_stored_is_delivered_in_its_place(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody else appends to the same room in the same database, before posts that this server has in hand."""
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         people = await house.people(3)
         room = await house.room(*people)
         one, other = [await house.enter(person, room.id) for person in people[:2]]

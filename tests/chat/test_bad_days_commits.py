@@ -21,7 +21,7 @@ from veza.config import Settings
 from veza.db.errors import OutcomeUnknown
 from veza.db.pool import Database, open_database
 
-BOUND = 40
+BOUND = 120
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.chat.conftest import Build, House, Person
 from tests.chat.talkers import Talker, check
 from veza.actors.presence import Statistics
 
-BOUND = 60
+BOUND = 180
 SOCKETS, PEOPLE = 1000, 50
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 

@@ -24,7 +24,7 @@ from veza.db.embedded import EmbeddedPostgres
 from veza.db.migrate import migrate
 from veza.db.pool import open_database
 
-BOUND = 50
+BOUND = 180
 
 
 @asynccontextmanager

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
 import pytest
 import trio
 
-from tests.chat.client import Client, Rejected, request
+from tests.chat.client import Client, Rejected, eventually, request
 from tests.chat.conftest import SECRET, Build, House, Person
+from veza.actors.ports import Connection
 from veza.http.refusal import Refused
+from veza.http.sockets import chat
 from veza.http.sockets.chat import Gate
 from veza.security.tokens import AccessTokens
 
@@ -114,7 +117,7 @@ async def test_a_handshake_that_breaks_off_takes_no_place(build: Build) -> None:
 
 async def connect_once_there_is_room(house: House, person: Person) -> Client:
     """The server notices by itself that somebody has gone."""
-    with trio.fail_after(5):
+    with trio.fail_after(120):
         while True:
             try:
                 return await house.connect(person)
@@ -124,29 +127,45 @@ async def connect_once_there_is_room(house: House, person: Person) -> Client:
 
 
 async def test_silence_is_closed_and_any_byte_is_a_sign_of_life(build: Build) -> None:
-    async with build(ws_idle_timeout=0.6, ws_ping_interval=0.2) as house:
-        ann = await house.person()
+    async with build(ws_idle_timeout=600.0, ws_ping_interval=0.05) as house:
+        ann, bob = await house.people(2)
         alive = await house.connect(ann)  # answers pings
         silent = await trio.open_tcp_stream("127.0.0.1", house.port)
-        await silent.send_all(request(ann.token))
+        await silent.send_all(request(bob.token))
+        await eventually(lambda: len(house.app.chat) == 2)
+        outlets = {each.user_id: each.outlet for each in connections(house)}
+        # Both were heard of last some time ago, one of them too long ago: no machine is so slow.
+        long_ago = trio.current_time() - 300.0
+        outlets[ann.id].last_received = long_ago
+        await eventually(lambda: outlets[ann.id].last_received > long_ago)
         received = b""
-        with trio.fail_after(5), contextlib.suppress(trio.BrokenResourceError):  # it ends by a reset
+        with trio.fail_after(120), contextlib.suppress(trio.BrokenResourceError):  # it ends by a reset
+            while b"\x89\x00" not in received:  # pings came
+                received += await silent.receive_some()
+            outlets[bob.id].last_received = trio.current_time() - 601.0
             async for data in silent:
                 received += data
-        assert b"\x89\x00" in received  # pings came
-        assert received.rstrip(b"\x89\x00").find(b"\x88") > 0  # then a Close
+        assert received.endswith(b"\x03\xe8no sign of life")  # then a Close
         assert alive.code is None
         await alive.pong()
         await silent.aclose()
 
 
-async def test_a_token_that_runs_out_closes_the_socket(house: House) -> None:
+def connections(house: House) -> list[Connection]:
+    return [session.connection for session in house.app.chat._sessions]
+
+
+async def test_a_token_that_runs_out_closes_the_socket(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     ann = await house.person()
-    soon = AccessTokens(SECRET, 2.0).issue(ann.id, ann.name, "user", ann.sid)[0]
-    client = await house.connect(soon)
-    renewing = await house.connect(AccessTokens(SECRET, 2.0).issue(ann.id, ann.name, "user", ann.sid)[0])
+    tokens = AccessTokens(SECRET, 600.0)
+    client, renewing = [
+        await house.connect(tokens.issue(ann.id, ann.name, "user", ann.sid)[0]) for _ in range(2)
+    ]
     ok = await renewing.ask("auth", "auth_ok", token=ann.token)
     assert ok["expires_at"].endswith("Z")
+    await client.pong()
+    # Ten minutes go by.
+    monkeypatch.setattr(chat, "time", SimpleNamespace(time=lambda: time.time() + 600.0))
     await client.error("AUTH_FAILED")
     assert await client.closed() == 4001
     await renewing.pong()
@@ -231,7 +250,7 @@ async def test_a_revocation_during_the_handshake_is_not_missed(house: House) -> 
             await trio.lowlevel.checkpoint()
         await end_session(house, person)
 
-    with trio.fail_after(20):
+    with trio.fail_after(120):
         for i, person in enumerate(people):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(come, person)

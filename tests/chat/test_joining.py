@@ -237,7 +237,7 @@ async def test_many_join_a_large_room_while_it_talks(house: House) -> None:
         for i in range(60):
             await a.say(room.id, f"m{i}")
 
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(talk)
             for i, person in enumerate(people):
@@ -339,7 +339,7 @@ async def test_whoever_resumes_while_all_post_and_edit_misses_and_repeats_nothin
                 for _ in range(dice.randrange(20)):
                     await trio.lowlevel.checkpoint()
 
-        with trio.fail_after(60):
+        with trio.fail_after(120):
             async with trio.open_nursery() as nursery:
                 for follower in followers:
                     nursery.start_soon(follow, follower)
@@ -387,7 +387,7 @@ async def test_a_room_takes_as_many_as_it_may_hold_also_at_once(build: Build) ->
             frame = await client.next(lambda f: f.data.get("ref") == "j", "an answer")
             answers.append(frame.data.get("code", "joined"))
 
-        with trio.fail_after(10):
+        with trio.fail_after(120):
             async with trio.open_nursery() as nursery:
                 for client in clients:
                     nursery.start_soon(come, client)
@@ -445,7 +445,7 @@ async def test_whoever_joins_while_changes_never_stop_is_let_in(
                     await client.ask_frame(kind, "reaction_updated", id=message, emoji="👍")
 
     monkeypatch.setattr(resuming, "_missed", slowly)
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(react, await house.enter(ann, room.id))
             for since_seq, since_rev in ((0, 0), (0, None), (3, 0), (1, 0)):

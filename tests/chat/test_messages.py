@@ -41,7 +41,7 @@ async def test_a_message_is_acknowledged_first_and_reaches_everybody_once(house:
     assert len({f.raw for c in (a, a2, b) for f in c.seen("room_message")}) == 1  # the same bytes for all
     assert stored["content"] == frame["content"]
     age = datetime.now(UTC) - datetime.fromisoformat(ack["created_at"])
-    assert 0 <= age.total_seconds() < 10
+    assert 0 <= age.total_seconds() < 300
 
 
 async def test_what_goes_with_a_message(house: House) -> None:
@@ -146,7 +146,7 @@ async def test_older_clients_and_flat_frames_mean_the_same(house: House) -> None
 async def test_ping_answers_with_the_time_and_the_ref(house: House) -> None:
     a = await house.connect(await house.person())
     pong = await a.ask("ping", "pong")
-    assert abs((datetime.fromisoformat(pong["timestamp"]) - datetime.now(UTC)).total_seconds()) < 10
+    assert abs((datetime.fromisoformat(pong["timestamp"]) - datetime.now(UTC)).total_seconds()) < 300
 
 
 async def test_the_same_nonce_again_is_the_same_message(house: House) -> None:
@@ -183,7 +183,7 @@ async def test_a_nonce_from_two_sockets_and_rest_at_the_same_moment_is_one_messa
         posted: Posted = await house.app.core.rooms.ask(room.id, say)
         answers.setdefault(nonce, set()).add((posted.id, posted.seq))
 
-    with trio.fail_after(20):
+    with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             for i in range(rounds):
                 for client in (a, a2, a):
@@ -207,7 +207,7 @@ async def test_everybody_sees_the_same_order(house: House) -> None:
             if i % 7 == 0:
                 await client.pong()
 
-    with trio.fail_after(20):
+    with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             for who, client in enumerate(clients):
                 nursery.start_soon(talk, client, who)
@@ -278,7 +278,7 @@ async def test_a_batch_has_1_to_50_messages(house: House) -> None:
 
 
 async def test_a_batch_over_the_rate_says_how_many_were_taken(build: Build) -> None:
-    async with build(rate_messages_per_minute=1.0, rate_messages_burst=5) as house:
+    async with build(rate_messages_per_minute=0.01, rate_messages_burst=5) as house:
         ann = await house.person()
         room = await house.room(ann)
         a = await house.enter(ann, room.id)
@@ -322,7 +322,7 @@ async def test_a_client_that_joins_and_writes_in_one_breath_is_heard(house: Hous
             await client.expect(kind, ref=ref)
         assert not client.seen("error")
 
-    with trio.fail_after(20):
+    with trio.fail_after(120):
         async with trio.open_nursery() as nursery:
             for person in people:
                 nursery.start_soon(come, person)
@@ -333,12 +333,12 @@ async def test_a_client_that_joins_and_writes_in_one_breath_is_heard(house: Hous
 async def test_slow_mode(house: House) -> None:
     ann, bob, mod = await house.people(3)
     room = await house.room(ann, bob, moderators=(mod,))
-    await house.sql("UPDATE rooms SET slow_mode_s = 30 WHERE id = $1 RETURNING 1", room.id)
+    await house.sql("UPDATE rooms SET slow_mode_s = 3600 WHERE id = $1 RETURNING 1", room.id)
     b, m = await house.enter(bob, room.id), await house.enter(mod, room.id)
     await b.refused("INVALID_FORMAT", "room_message", room=room.id, content="")  # does not count
     first = await b.say(room.id, "one", nonce="n")
     error = await b.refused("SLOW_MODE", "room_message", room=room.id, content="two")
-    assert 0 < error["details"]["retry_after"] <= 30
+    assert 0 < error["details"]["retry_after"] <= 3600
     again = await b.say(room.id, "one", nonce="n")  # it had not heard the answer: not a second message
     assert again["id"] == first["id"]
     for i in range(3):

@@ -37,11 +37,12 @@ async def test_a_large_room_sums_presence_up(build: Build) -> None:
         people = await house.people(9)
         room = await house.room(*people)
         watcher = await house.enter(people[0], room.id)
+        began = trio.current_time()
         clients = [await house.enter(person, room.id) for person in people[1:]]
-        summary = await watcher.expect("room_presence")
+        summary = await watcher.expect("room_presence", online=9)
         assert summary.data == {"room": room.name, "room_id": room.id, "online": 9}
         assert len(watcher.seen("user_connected")) == 2  # up to the limit of three
-        assert len(watcher.seen("room_presence")) == 1  # at most once a second
+        assert len(watcher.seen("room_presence")) <= trio.current_time() - began  # at most once a second
         for client in clients[3:]:
             await client.drop()
         await watcher.expect("room_presence", online=4)
@@ -50,12 +51,25 @@ async def test_a_large_room_sums_presence_up(build: Build) -> None:
         await watcher.expect("user_disconnected", user_id=people[3].id)
 
 
-async def test_typing_is_for_the_others_and_ends_by_itself(build: Build) -> None:
+async def test_typing_ends_by_itself(build: Build) -> None:
     async with build(typing_expires=0.3) as house:
         ann, bob = await house.people(2)
         room = await house.room(ann, bob)
-        a, a2, b = [await house.enter(p, room.id) for p in (ann, ann, bob)]
+        a, b = await house.enter(ann, room.id), await house.enter(bob, room.id)
         began = trio.current_time()
+        await a.send("typing", room=room.name, is_typing=True)
+        await b.expect("typing", is_typing=True)
+        await b.expect("typing", is_typing=False)
+        assert trio.current_time() - began > 0.25
+        await fence(a, room.id, b)
+        assert len(b.seen("typing")) == 2 and not a.seen("typing")
+
+
+async def test_typing_is_for_the_others(build: Build) -> None:
+    async with build(typing_expires=600.0) as house:
+        ann, bob = await house.people(2)
+        room = await house.room(ann, bob)
+        a, a2, b = [await house.enter(p, room.id) for p in (ann, ann, bob)]
         await a.send("typing", room=room.name, is_typing=True)
         typing = await b.expect("typing")
         assert typing.data == {
@@ -66,10 +80,6 @@ async def test_typing_is_for_the_others_and_ends_by_itself(build: Build) -> None
             "is_typing": True,
         }
         await a.send("typing", room=room.name)  # still: nothing new for the others
-        await b.expect("typing", is_typing=False)
-        assert trio.current_time() - began > 0.25
-        await a.send("typing", room=room.name, is_typing=True)
-        await b.expect("typing", is_typing=True)
         await a.send("typing", room=room.name, is_typing=False)
         await b.expect("typing", is_typing=False)
         await a.send("typing", room=room.name, is_typing=True)
@@ -82,7 +92,7 @@ async def test_typing_is_for_the_others_and_ends_by_itself(build: Build) -> None
         await a.drop()
         await a2.drop()
         await b.expect("typing", is_typing=False)
-        assert len(b.seen("typing")) == 8
+        assert len(b.seen("typing")) == 6
         assert not a.seen("typing") and not a2.seen("typing")
         await b.refused("INVALID_FORMAT", "typing", room=room.name, is_typing="yes")
         await b.refused("INVALID_FORMAT", "typing")
@@ -133,7 +143,7 @@ async def test_read_marks_move_forward_and_are_told(house: House) -> None:
         )
         return int(rows[0][0])
 
-    with trio.fail_after(5):
+    with trio.fail_after(120):
         while await written() != 5:  # noqa: ASYNC110
             await trio.sleep(0.02)
 
@@ -295,7 +305,7 @@ async def test_when_somebody_was_seen_last_does_not_give_the_invisible_away(hous
         return (await house.sql("SELECT last_seen_at FROM users WHERE id = $1", user_id))[0][0]
 
     async def moved(before: Any, user_id: int = ann.id) -> Any:
-        with trio.fail_after(8):
+        with trio.fail_after(120):
             while (seen := await last_seen(user_id)) == before:  # noqa: ASYNC110
                 await trio.sleep(0.02)
         return seen

@@ -146,5 +146,5 @@ async def court(build: Build) -> AsyncIterator[Court]:
         services = house.app.services
         moderator, admin = await house.person(role="moderator"), await house.person(role="admin")
         air = Air(house, await house.person())
-        with trio.fail_after(60):
+        with trio.fail_after(180):
             yield Court(house, Api(create_app(services), services), air, moderator, admin)
