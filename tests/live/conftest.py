@@ -1,7 +1,7 @@
 """Live streams through a whole server on real sockets; the fixtures of the chat's tests serve here too.
 
 `air`     the server, with an owner of streams
-`on_air`  opens further ones: `async with on_air(stream_grace=0.2) as air`
+`on_air`  opens further ones: `async with on_air(stream_listeners_max=2) as air`
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.chat.conftest import (  # noqa: F401
     shared_database,
 )
 from tests.chat.conftest import settings as chat_settings  # noqa: F401
-from tests.live.radio import Listener, Reply, Source, Stream, Wire, basic, mp3, until
+from tests.live.radio import PATIENCE, Listener, Reply, Source, Stream, Wire, basic, mp3, until
 from tests.media.inputs import Inputs
 from veza.actors.streams import LiveState, Streams
 from veza.config import Settings
@@ -85,18 +85,21 @@ class Air:
     def state(self, stream: Stream) -> LiveState | None:
         return self.streams.glance(stream.slug)
 
-    async def is_(self, stream: Stream, state: str) -> None:
-        """Until the stream is in this state."""
+    async def is_(self, stream: Stream, *states: str) -> None:
+        """Until the stream is in this state, or one of these: a state that passes by itself may have passed already.
+
+        Who wants to see the end asks for what is stored: its actor goes with it.
+        """
 
         def there() -> bool:
             found = self.state(stream)
-            return found is not None and found.state == state
+            return found is not None and found.state in states
 
         await until(there)
 
     async def stored(self, stream: Stream, state: str, **more: object) -> Any:
         """Until that is stored (and `more` of its columns, each a note of its own); its row."""
-        with trio.fail_after(8):
+        with trio.fail_after(PATIENCE):
             while True:
                 row = (await self.house.sql("SELECT * FROM streams WHERE id = $1", stream.id))[0]
                 if row["state"] == state and all(row[column] == value for column, value in more.items()):
@@ -146,8 +149,13 @@ class Air:
         return listener
 
     async def end(self, stream: Stream) -> None:
-        with trio.fail_after(8):
+        with trio.fail_after(PATIENCE):
             await self.streams.end(stream.id)
+
+    def change(self, **settings: float) -> None:
+        """What holds from here on: a time that is short for what a test wants to see would be so for its beginning."""
+        for name, value in settings.items():
+            msgspec.structs.force_setattr(self.house.app.core.settings, name, value)
 
 
 OnAir = Callable[..., AbstractAsyncContextManager[Air]]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import trio
 
-from tests.live.conftest import Air
+from tests.live.conftest import Air, OnAir
 from tests.live.radio import Stream, broadcast, decoded
 from tests.live.test_recording import unkept  # noqa: F401
 from tests.media.inputs import Inputs, ffmpeg
@@ -41,8 +41,8 @@ CONTAINERS = {
 
 
 @pytest.mark.usefixtures("unkept")
-async def test_ffmpeg_broadcasts_every_container(air: Air, inputs: Inputs) -> None:
-    async def one(name: str) -> None:
+async def test_ffmpeg_broadcasts_every_container(on_air: OnAir, inputs: Inputs) -> None:
+    async def one(air: Air, name: str) -> None:
         key, arguments, kind = CONTAINERS[name]
         stream = await air.stream(record=True)
         source = str(inputs[key])
@@ -56,7 +56,7 @@ async def test_ffmpeg_broadcasts_every_container(air: Air, inputs: Inputs) -> No
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(push)
-            await air.is_(stream, "live")
+            await air.is_(stream, "live", "interrupted")  # it lasts two seconds
             listener = await air.listener(stream.path)
             assert kind in listener.reply_.headers["content-type"], name
             await air.is_(stream, "interrupted")
@@ -66,9 +66,10 @@ async def test_ffmpeg_broadcasts_every_container(air: Air, inputs: Inputs) -> No
         _is_the_end_of(heard, await _recorded(air, stream), name)
         assert await decoded(ffmpeg(), heard) > 1.0, name
 
-    async with trio.open_nursery() as nursery:
+    # Who comes late hears all there was all the same.
+    async with on_air(stream_burst=4 * 1024 * 1024) as air, trio.open_nursery() as nursery:
         for name in CONTAINERS:
-            nursery.start_soon(one, name)
+            nursery.start_soon(one, air, name)
 
 
 @pytest.mark.usefixtures("unkept")

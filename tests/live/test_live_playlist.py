@@ -11,16 +11,23 @@ import trio
 import trio.testing
 
 from tests.live.conftest import OnAir
-from tests.live.radio import broadcast, until
+from tests.live.radio import PATIENCE, broadcast, until
 from tests.media.inputs import Inputs, ffmpeg
 from veza.config import Settings
+from veza.http import live
 from veza.http.live_house import hls_maker
 from veza.media.live_hls import LiveHlsFailed
 from veza.security.signing import Signer
 
 
+@pytest.fixture(autouse=True)
+def children_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first viewer waits for the playlist until the child has made it."""
+    monkeypatch.setattr(live, "PLAYLIST_PATIENCE", PATIENCE / 2)
+
+
 async def test_the_playlist_is_made_for_who_asks_and_plays(on_air: OnAir, inputs: Inputs) -> None:
-    async with on_air(stream_hls_segment=0.5, stream_grace=60.0, stream_hls_idle=2.0) as air:
+    async with on_air(stream_hls_segment=0.5, stream_stall=3600.0, stream_hls_idle=3600.0) as air:
         stream = await air.stream()
         sound = inputs["mp3_bare"].read_bytes()
         source = await air.source(stream, sound=sound)
@@ -32,6 +39,9 @@ async def test_the_playlist_is_made_for_who_asks_and_plays(on_air: OnAir, inputs
         assert playlist.headers["content-type"] == "application/vnd.apple.mpegurl"
         assert "no-cache" in playlist.headers["cache-control"]
         assert playlist.headers["access-control-allow-origin"] == "*"
+        state = air.state(stream)
+        assert state is not None
+        assert state.listeners == 1  # whoever asks for the playlist listens
         text = playlist.body.decode()
         assert "#EXT-X-MAP" in text
         segment = next(line for line in text.splitlines() if line.endswith(".m4s"))
@@ -42,9 +52,6 @@ async def test_the_playlist_is_made_for_who_asks_and_plays(on_air: OnAir, inputs
             and "immutable" in reply.headers["cache-control"]
         )
         assert b"moof" in reply.body[:200]
-        state = air.state(stream)
-        assert state is not None
-        assert state.listeners == 1  # whoever asks for the playlist listens
         await air.end(stream)
         played = await broadcast(
             ffmpeg(), "-i", f"http://127.0.0.1:{air.port}{stream.path}/index.m3u8", "-f", "null", "-"
@@ -52,23 +59,19 @@ async def test_the_playlist_is_made_for_who_asks_and_plays(on_air: OnAir, inputs
         assert played.returncode == 0, played.stderr
         last = await air.ask(f"GET {stream.path}/index.m3u8 HTTP/1.1")
         assert b"#EXT-X-ENDLIST" in last.body
-        directory = air.house.app.services.library.stream(stream.slug)
-        await until(lambda: not directory.exists())
-        assert (await air.ask(f"GET {stream.path}/index.m3u8 HTTP/1.1")).status == 404
 
 
 async def test_the_playlist_of_a_private_stream_carries_its_signature_along(
     on_air: OnAir, inputs: Inputs
 ) -> None:
-    async with on_air(stream_hls_segment=0.5) as air:
+    async with on_air(stream_hls_segment=0.5, stream_stall=3600.0, stream_hls_idle=3600.0) as air:
         stream = await air.stream(visibility="private")
         await air.source(stream, sound=inputs["mp3_bare"].read_bytes() * 2)
         signed = Signer("a key for tests, long enough for HMAC-SHA256").live_url(
-            stream.slug, int(time.time()) + 60
+            stream.slug, int(time.time()) + 3600
         )
         assert (await air.ask(f"GET {stream.path}/index.m3u8 HTTP/1.1")).status == 404
-        with trio.fail_after(10):
-            playlist = await air.ask(f"GET {signed}/index.m3u8 HTTP/1.1")
+        playlist = await air.ask(f"GET {signed}/index.m3u8 HTTP/1.1")
         assert playlist.status == 200, playlist
         segment = next(line for line in playlist.body.decode().splitlines() if line.endswith(".m4s"))
         reply = await air.ask(f"GET {signed}/{segment} HTTP/1.1")
@@ -77,6 +80,13 @@ async def test_the_playlist_of_a_private_stream_carries_its_signature_along(
         _, _, signature = signed.removeprefix("/live/").partition("/")[0].partition(".")
         forged = signed.replace(signature, signature[::-1])
         assert (await air.ask(f"GET {forged}/{segment} HTTP/1.1")).status == 403
+        # Whoever wanted to hear its end has, some time after it.
+        directory = air.house.app.services.library.stream(stream.slug)
+        assert directory.exists()
+        air.change(stream_hls_idle=0.1)
+        await air.end(stream)
+        await until(lambda: not directory.exists())
+        assert (await air.ask(f"GET {signed}/index.m3u8 HTTP/1.1")).status == 404
 
 
 async def test_so_many_are_made_at_once_and_no_more(settings: Settings, tmp_path: Path) -> None:
@@ -86,7 +96,7 @@ async def test_so_many_are_made_at_once_and_no_more(settings: Settings, tmp_path
     second.mkdir()
     send, receive = trio.open_memory_channel[bytes](8)
     _, other = trio.open_memory_channel[bytes](8)
-    with trio.fail_after(30):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(make, first, "audio/mpeg", receive)
             await trio.testing.wait_all_tasks_blocked()

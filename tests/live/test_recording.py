@@ -13,6 +13,7 @@ from tests.live.conftest import Air, OnAir
 from tests.live.radio import Source, basic, decoded, mp3, until
 from tests.media.inputs import Inputs, ffmpeg
 from veza.actors.streams import recorder
+from veza.actors.streams.messages import GraceOver
 
 
 async def _recordings(air: Air, stream_id: int) -> list[Any]:
@@ -147,9 +148,16 @@ async def test_a_server_that_starts_waits_for_the_sources_of_the_last_one(on_air
             "UPDATE streams SET state = 'live', content_type = 'audio/mpeg', started_at = now() WHERE id = ANY ($1)",
             [back.id, away.id],
         )
-    async with on_air(stream_grace=1.0) as air:
-        await air.source(back, sound=mp3(0, 20))
+    async with on_air(stream_grace=3600.0) as air:
+        await air.is_(away, "interrupted")
+        source = await air.source(back, sound=mp3(0, 20))
         listener = await air.listener(back.path)
         assert await listener.hear_until(mp3(19, 1)) == mp3(0, 20)
+        # Who has come back has, whenever the time would be over; for the other it begins anew, and is short.
+        air.streams.ref(back.id).answer(GraceOver(0))
+        air.change(stream_grace=0.1)
+        air.house.app.core.system.restart(f"streams/{away.id}")
         await air.stored(away, "ended")
-        assert (await air.stored(back, "live"))["state"] == "live"
+        await source.send(mp3(20, 20))
+        assert await listener.hear_until(mp3(39, 1)) == mp3(0, 40)
+        await air.stored(back, "live")

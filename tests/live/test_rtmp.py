@@ -10,22 +10,21 @@ import pytest
 import trio
 
 from tests.live.conftest import Air, OnAir
-from tests.live.radio import broadcast, decoded, until
+from tests.live.radio import PATIENCE, broadcast, decoded, until
 from tests.media.inputs import Inputs, ffmpeg, moving, tone
 from veza.config import Settings
 from veza.http import live_rtmp
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
-
-
 @pytest.fixture
 async def studio(on_air: OnAir) -> AsyncIterator[Air]:
-    async with on_air(rtmp_port=free_port()) as air:
-        yield air
+    with socket.socket() as held:
+        # As long as it is bound, the system gives the port to nobody else; who names it may listen on it.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        # Who comes late hears all there was all the same.
+        async with on_air(rtmp_port=held.getsockname()[1], stream_burst=4 * 1024 * 1024) as air:
+            yield air
 
 
 def address(air: Air, key: str) -> str:
@@ -51,7 +50,7 @@ async def test_what_ffmpeg_broadcasts_is_heard_and_seen(studio: Air, film: str) 
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(push)
-        await studio.is_(stream, "live")
+        await studio.is_(stream, "live", "interrupted")  # it lasts a second and a half
         listener = await studio.listener(stream.path)
         assert listener.reply_.headers["content-type"] == "video/mp2t"
         await studio.is_(stream, "interrupted")
@@ -78,7 +77,7 @@ async def test_who_does_not_introduce_himself_is_hung_up_on(
     for said in (b"", b"\x03" + bytes(500), b"GET / HTTP/1.1\r\n\r\n"):
         line = await trio.open_tcp_stream("127.0.0.1", port)
         await line.send_all(said)
-        with trio.fail_after(8):
+        with trio.fail_after(PATIENCE):
             try:
                 assert await line.receive_some() == b""
             except trio.BrokenResourceError:
@@ -89,7 +88,7 @@ async def test_connections_are_counted(studio: Air, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(live_rtmp, "CONNECTIONS_PER_ADDRESS", 2)
     port = studio.house.app.core.settings.rtmp_port
     lines = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(3)]
-    with trio.fail_after(8):
+    with trio.fail_after(PATIENCE):
         try:
             assert await lines[2].receive_some() == b""
         except trio.BrokenResourceError:

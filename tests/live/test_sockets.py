@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 import trio
 
 from tests.http.house import Client as Cable
 from tests.http.house import client_frame, handshake
 from tests.live.conftest import Air, OnAir
-from tests.live.radio import basic, mp3, until
+from tests.live.radio import PATIENCE, basic, mp3, until
 from tests.media.inputs import Inputs
+from veza.actors.streams import broadcasting
 
 
 class Socket:
@@ -24,7 +26,7 @@ class Socket:
         self.closed: int | None = None
 
     async def frame(self) -> None:
-        with trio.fail_after(8):
+        with trio.fail_after(PATIENCE):
             opcode, payload = await self.cable.frame()
         if opcode == 2:
             self.sound += payload
@@ -147,7 +149,8 @@ async def test_who_may_listen_over_a_socket(air: Air) -> None:
     assert await socket.close_code() == 1009  # listeners have little to say
 
 
-async def test_a_browser_broadcasts(air: Air, inputs: Inputs) -> None:
+async def test_a_browser_broadcasts(air: Air, inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcasting, "SILENT", 3600.0)  # else who is slow here is one who is silent
     stream = await air.stream(record=True)
     webm = inputs["webm_audio"].read_bytes()
     socket = await connect(air, f"/ws/stream/{stream.slug}/publish?token={air.owner.token}")
@@ -208,7 +211,7 @@ async def test_a_socket_that_never_reads_is_let_go(on_air: OnAir) -> None:
         await deaf.told_of("stream_state")
         reads = await air.listener(stream.path)
         number = 10
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE):
             while air.streams.tally.dropped == 0:
                 await source.send(mp3(number, 400))
                 number += 400

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 
 from tests.live.conftest import Air, OnAir
-from tests.live.radio import FRAME, Source, Stream, basic, mp3
+from tests.live.radio import FRAME, PATIENCE, Source, Stream, Wire, basic, mp3
+from tests.live.test_sockets import connect
 from tests.media.inputs import Inputs
 from veza.actors.streams import broadcasting, fanout
+from veza.http import live_access
 from veza.media.splitters import Chunk
+from veza.security.rates import Buckets
 
 HEADS = {
     # FFmpeg's icecast:// : neither a length nor chunked, waits for 100.
@@ -150,18 +155,21 @@ async def test_without_its_key_nobody_broadcasts(air: Air) -> None:
         assert (await source.reply()).status == 401
 
 
-async def test_wrong_keys_are_ten_a_minute(air: Air) -> None:
-    stream = await air.stream()
-    statuses = []
-    for _ in range(11):
-        source = Source(await air.dial())
-        await source.begin(stream.path, f"Authorization: {basic('wrong')}")
-        reply = await source.reply()
-        statuses.append(reply.status)
-    assert statuses == [401] * 10 + [429]
-    assert int(reply.headers["retry-after"]) > 0
-    # Other streams are not concerned, and asking without any key never counts.
-    await air.source(await air.stream())
+async def test_wrong_keys_are_ten_a_minute(on_air: OnAir, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Time stands still: every six seconds there is one more.
+    monkeypatch.setattr(live_access, "Buckets", partial(Buckets, clock=lambda: 0.0))
+    async with on_air() as air:
+        stream = await air.stream()
+        statuses = []
+        for _ in range(11):
+            source = Source(await air.dial())
+            await source.begin(stream.path, f"Authorization: {basic('wrong')}")
+            reply = await source.reply()
+            statuses.append(reply.status)
+        assert statuses == [401] * 10 + [429]
+        assert int(reply.headers["retry-after"]) == 6
+        # Other streams are not concerned, and asking without any key never counts.
+        await air.source(await air.stream())
 
 
 async def _refused(air: Air, stream: Stream, key: str) -> int:
@@ -170,7 +178,8 @@ async def _refused(air: Air, stream: Stream, key: str) -> int:
     return (await source.reply()).status
 
 
-async def test_one_source_at_a_time(air: Air) -> None:
+async def test_one_source_at_a_time(air: Air, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broadcasting, "SILENT", 3600.0)  # else who is slow here is one who is silent
     stream = await air.stream()
     source = await air.source(stream)
     listener = await air.listener(stream.path)
@@ -188,7 +197,7 @@ async def test_the_same_key_takes_over_from_a_source_that_is_silent(
         stream = await air.stream()
         silent = await air.source(stream)
         listener = await air.listener(stream.path)
-        with trio.fail_after(8):
+        with trio.fail_after(PATIENCE):
             while True:
                 source = Source(await air.dial())
                 await source.begin(stream.path, f"Authorization: {basic(stream.key)}", "Expect: 100-continue")
@@ -218,13 +227,18 @@ async def test_a_source_that_is_killed_comes_back_to_the_same_listeners(air: Air
 
 
 async def test_a_source_that_stalls_is_dropped_and_the_stream_ends_after_the_grace(on_air: OnAir) -> None:
-    async with on_air(stream_stall=0.2, stream_grace=0.3) as air:
+    async with on_air(stream_stall=3600.0) as air:
         stream = await air.stream()
         source = await air.source(stream)
         listener = await air.listener(stream.path)
-        await air.is_(stream, "interrupted")
+        watcher = await connect(air, f"/ws/stream/{stream.slug}")
+        assert (await watcher.told_of("stream_state"))["state"] == "live"
+        air.change(stream_stall=0.2, stream_grace=0.3)
+        await source.send(mp3(10, 10))  # from here on it waits for no more than that
+        assert (await watcher.told_of("stream_state"))["state"] == "interrupted"
+        await watcher.told_of("ended")
         assert (await source.reply()).status in (200, 408)
-        assert await listener.hear_all() == mp3(0, 10)
+        assert await listener.hear_all() == mp3(0, 20)
         row = await air.stored(stream, "ended")
         assert row["ended_at"] is not None
         ended = Source(await air.dial())
@@ -233,13 +247,21 @@ async def test_a_source_that_stalls_is_dropped_and_the_stream_ends_after_the_gra
         assert (reply.status, b"STREAM_ENDED" in reply.body) == (403, True)
 
 
+async def _send_what_is_taken(source: Wire, data: bytes) -> None:
+    """Whoever refuses it may have hung up before all of it was sent; what he said is to be read all the same."""
+    try:
+        await source.send(data)
+    except trio.BrokenResourceError:
+        pass
+
+
 async def test_what_is_no_stream_is_refused(air: Air) -> None:
     for sound in (b"<html>" + b"no sound at all " * 5000, bytes(80_000), b"PK\x03\x04" * 20_000):
         stream = await air.stream()
         source = Source(await air.dial())
         await source.begin(stream.path, f"Authorization: {basic(stream.key)}", "Expect: 100-continue")
         assert (await source.reply()).status == 100
-        await source.send(sound)
+        await _send_what_is_taken(source, sound)
         reply = await source.reply()
         assert (reply.status, b"UNSUPPORTED_MEDIA" in reply.body) == (415, True), reply
         state = air.state(stream)
@@ -258,7 +280,7 @@ async def test_garbage_after_a_good_start_is_skipped_and_nothing_but_garbage_is_
     frames = [listener.heard[at : at + FRAME] for at in range(0, len(listener.heard), FRAME)]
     assert set(frames) <= {mp3(number, 1) for number in range(20)}
     assert b"garbage" not in listener.heard
-    with trio.fail_after(8):
+    with trio.fail_after(PATIENCE):
         try:
             while True:
                 await source.send(b"nothing but garbage " * 1000)
@@ -278,7 +300,9 @@ async def test_another_kind_of_stream_is_another_stream(air: Air, inputs: Inputs
     assert await listener.hear_all() == mp3(0, 10)
     other = await air.listener(stream.path)
     assert other.reply_.headers["content-type"] == "audio/aac"
-    assert aac.endswith(await other.hear(len(aac) // 3))
+    heard = await other.hear_until(aac[-100:])
+    assert len(heard) >= len(aac) // 3
+    assert aac.endswith(heard)
 
 
 async def test_a_new_key_shows_the_old_one_out(air: Air) -> None:
@@ -320,7 +344,7 @@ async def test_a_banned_owner_is_off_the_air(air: Air) -> None:
     air.house.app.services.registry.forget_user(owner.id)
     while await source.more():
         pass
-    await air.is_(stream, "ended")
+    await air.stored(stream, "ended")
     assert await _refused(air, stream, stream.key) == 403
 
 
@@ -372,5 +396,5 @@ async def test_a_source_that_one_can_begin_nowhere_in_must_go(
     source = Source(await air.dial())
     await source.begin(stream.path, f"Authorization: {basic(stream.key)}", "Expect: 100-continue")
     assert (await source.reply()).status == 100
-    await source.send(bytes(200_000))
+    await _send_what_is_taken(source, bytes(200_000))
     assert (await source.reply()).status == 415
