@@ -274,6 +274,16 @@ class Connections:
             await asyncio.sleep(pause * (0.75 + random.random() / 2))
             pause = min(pause * 2, longest)
 
+    async def begin(self) -> None:
+        """Open the first connection. No unit waits for it, so it may take longer than one would wait.
+
+        Raises:
+            Unavailable: the database cannot be reached.
+        """
+        await self.warm(1)
+        if self._failure is not None:
+            raise Unavailable(*self._failure.args)
+
     async def warm(self, count: int) -> None:
         """Open connections until there are `count`, one after the other."""
         while len(self._all) + self._opening < min(count, self._size) and not self._closed:

@@ -300,7 +300,7 @@ async def open_database(
             loop, url, size=size, acquire_timeout=acquire_timeout, statement_timeout=statement_timeout
         )
         connections = database._connections
-        await database.ping()
+        await database._cross(connections.begin())
         connections._spawn(connections.warm(warm))
         try:
             yield database
