@@ -126,7 +126,7 @@ async def test_a_person_has_few_images_under_way(house: House, http: httpx.Async
         with trio.fail_after(60):
             for _ in range(3):
                 await arrived.acquire()
-            await eventually(lambda: house.app.services.desk.open == 3, within=60)
+            await eventually(lambda: house.app.services.desk.open == 3)
         answer = await post(ann, hers, b"one more")
         assert (answer.status_code, answer.json()["code"]) == (429, "TOO_MANY_UPLOADS")
         headers = {**bearer(ann), "Content-Type": "image/png"}

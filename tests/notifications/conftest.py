@@ -23,6 +23,7 @@ from veza.http.api.app import create_app
 
 __all__ = ["Hall", "build", "settings"]
 
+BOUND = 60  # seconds; what takes longer hangs
 _keys = itertools.count(1)
 
 
@@ -39,10 +40,9 @@ class Hall:
     async def connect(self, person: Person) -> Client:
         return await self.house.connect(person)
 
-    async def cause(self, *events: Event, poke: bool = True) -> None:
+    async def cause(self, *events: Event) -> None:
         await self.house.db.write(outbox.put, *events)
-        if poke:
-            self.house.app.core.notices.poke()
+        self.house.app.core.notices.poke()
 
     async def sql(self, statement: str, *args: Any) -> list[Any]:
         return await self.house.sql(statement, *args)
@@ -64,8 +64,9 @@ class Hall:
 
     async def until_none(self, table: str, actor: Person, where: str = "") -> None:
         """Until there is no such row of his acts."""
-        while await self.sql(f"SELECT FROM {table} WHERE actor_id = $1 {where}", actor.id):  # noqa: ASYNC110 - rows
-            await trio.sleep(0.01)
+        with trio.fail_after(BOUND):
+            while await self.sql(f"SELECT FROM {table} WHERE actor_id = $1 {where}", actor.id):  # noqa: ASYNC110 - rows
+                await trio.sleep(0.01)
 
     async def track(self, owner: Person, title: str = "A song") -> int:
         rows = await self.sql(

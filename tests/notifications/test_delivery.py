@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.api.conftest import Api
-from tests.chat.client import Client
+from tests.chat.client import Client, eventually
 from tests.chat.conftest import Build
 from tests.notifications.conftest import Hall, event
 from veza.actors.kernel import NoSuchActor
@@ -76,7 +76,7 @@ async def test_a_card_is_said_in_the_private_conversation_once(hall: Hall) -> No
     await other.expect("direct_message", id=letter["id"])
     await hall.cause(card, event(buyer, seller, "offer", key="offer:7:withdrawn", data={"step": "withdrawn"}))
     assert (await client.expect("notification"))["step"] == "withdrawn"
-    assert await hall.sql("SELECT FROM outbox WHERE actor_id = $1", buyer.id) == []
+    await hall.until_none("outbox", buyer)
     found = await hall.sql("SELECT FROM messages WHERE user_id = $1 AND message_type = 'offer'", buyer.id)
     assert len(found) == 1
 
@@ -105,13 +105,11 @@ async def test_what_comes_while_a_socket_is_being_welcomed_is_told(
             comes.append(await hall.connect(me))
 
         nursery.start_soon(come)
-        while not read.is_set():  # noqa: ASYNC110 - another loop's
-            await trio.sleep(0.001)
+        await eventually(read.is_set)
         await hall.cause(event(you, me, "like"))
         await hall.until_none("outbox", you)
         go.set()
-        while not comes:  # noqa: ASYNC110 - of the client
-            await trio.sleep(0.001)
+        await eventually(lambda: bool(comes))
         assert comes[0].welcome["unread_notifications"] == 0
         assert (await comes[0].expect("notification"))["kind"] == "like"
         await hall.nothing_else(*comes)
@@ -135,6 +133,5 @@ async def test_a_notifier_ends_with_its_person_and_begins_anew(hall: Hall) -> No
         assert (await client.expect("notification"))["unread"] == number + 1
         assert runs()
         await trio.aclose_forcefully(client.stream)
-        while runs():  # noqa: ASYNC110 - of another actor
-            await trio.sleep(0.005)
+        await eventually(lambda: not runs())
         await hall.until_none("notifications", you, "AND told_at IS NULL")

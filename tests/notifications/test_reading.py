@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.notifications.conftest import Hall, event
+from veza.db import outbox
 from veza.db.notifications import DEFAULTS
 from veza.db.outbox import Event
 
@@ -137,10 +138,14 @@ async def test_nobody_hears_of_those_he_muted_or_of_a_block_either_way(hall: Hal
     assert [person["id"] for person in mutes] == [muted.id]
     assert (await hall.api.put(f"/users/{me.id}/mute", token=me.token)).status == 400
     assert (await hall.api.put("/users/0/mute", token=me.token)).code == "USER_NOT_FOUND"
-    # Between the cause and the courier.
-    await hall.cause(event(blocked, me), event(blocker, me), event(muted, me), poke=False)
-    await hall.block(me, blocked)
-    await hall.block(blocker, me)
+
+    async def caused_then_blocked(conn: Any) -> None:
+        """In one transaction, so that the courier, who looks by himself too, comes by after all of it."""
+        await outbox.put(conn, event(blocked, me), event(blocker, me), event(muted, me))
+        blocks = [(me.id, blocked.id), (blocker.id, me.id)]
+        await conn.executemany("INSERT INTO blocks (blocker_id, blocked_id) VALUES ($1, $2)", blocks)
+
+    await hall.house.db.write(caused_then_blocked)
     await hall.cause(
         event(blocked, me), event(blocker, me), event(muted, me), event(me, me), event(friend, me)
     )
