@@ -333,7 +333,12 @@ def test_the_clock_never_leaves_the_track_nor_runs_backwards(duration: int, step
         now += passed
         at = clock.position(now)
         assert last <= at <= duration
-        assert at == min(duration, last + round(passed * 1000)) if clock.playing else at == last
+        if (
+            clock.playing
+        ):  # half a millisecond may be rounded either way: `now + passed - now` is not always `passed`
+            assert abs(at - min(duration, last + round(passed * 1000))) <= 1
+        else:
+            assert at == last
         assert clock.plays(now) == (clock.playing and at < duration)
         left = clock.left(now)
         if left is not None:
