@@ -28,7 +28,7 @@ async def asking(house: House, person: Person) -> AsyncIterator[httpx.Response]:
     headers = {"Authorization": f"Bearer {person.token}"}
     base = f"http://127.0.0.1:{house.port}/api/v1"
     async with (
-        httpx.AsyncClient(base_url=base, timeout=30, headers=headers) as client,
+        httpx.AsyncClient(base_url=base, timeout=60, headers=headers) as client,
         client.stream("GET", PATH) as answer,
     ):
         yield answer
@@ -126,7 +126,7 @@ async def test_somebody_with_nothing_and_somebody_whose_things_change(air: Air) 
     empty = await exported(house, nobody)
     assert json.loads(empty.read("profile.json"))["id"] == nobody.id
     assert [section.name for section in export.SECTIONS if lines(empty, section.name)] == ["sessions"]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}/api/v1") as stranger:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}/api/v1", timeout=60) as stranger:
         assert (await stranger.get(PATH)).status_code == 401
 
     room = await house.room(writer, other)
