@@ -8,12 +8,14 @@ import os
 import socket
 import ssl
 import struct
+import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
+import trio.testing
 from quart import Response as QuartResponse
 from quart import request
 from quart_trio import QuartTrio
@@ -26,20 +28,24 @@ from veza.http.media import MediaRooms, MediaRoutes, folder
 from veza.http.refusal import Refused
 from veza.http.rfc6455 import text_frame
 
-QUICK = {
-    "head_timeout": 5.0,  # what a test wants to see pass it sets itself: machines are slow at times
-    "body_timeout": 5.0,
-    "send_timeout": 5.0,
-    "shutdown_send_timeout": 0.2,
-    "keep_alive_timeout": 5.0,
-    "outlet_close_grace": 0.4,
+# Longer than any guard: what a test wants to see pass it sets itself, for machines are slow at times. So whoever waits
+# for one of these by mistake is found out by the guard.
+PATIENT = {
+    "head_timeout": 300.0,
+    "body_timeout": 300.0,
+    "send_timeout": 300.0,
+    "shutdown_send_timeout": 300.0,
+    "shutdown_timeout": 300.0,
+    "keep_alive_timeout": 300.0,
+    "ws_handshake_timeout": 300.0,
+    "outlet_close_grace": 300.0,
     "max_connections_per_ip": 20_000,
 }
 
 
 def settings(**changes: Any) -> Settings:
-    """Settings with short patience."""
-    return Settings(**{"host": "127.0.0.1", "port": 0, **QUICK, **changes})
+    """Settings under which nothing is given up but what the test says."""
+    return Settings(**{"host": "127.0.0.1", "port": 0, **PATIENT, **changes})
 
 
 class Upload:
@@ -224,11 +230,20 @@ class House:
         self.door: door.Door
         self.tls: ssl.SSLContext | None = None
 
-    async def connect(self, *, receive_buffer: int | None = None) -> Client:
-        sock = trio.socket.socket()
+    async def connect(self, first: bytes = b"", *, receive_buffer: int | None = None) -> Client:
+        """A connection. `first` is there before the door can look: none of its clocks runs while that is to come."""
+        made = socket.socket()
         if receive_buffer is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await sock.connect(("127.0.0.1", self.door.port))
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if first:
+            assert self.tls is None
+            made.connect(
+                ("127.0.0.1", self.door.port)
+            )  # the kernel lets it in, though the door stands still meanwhile
+            made.sendall(first)
+        sock = trio.socket.from_stdlib_socket(made)
+        if not first:
+            await sock.connect(("127.0.0.1", self.door.port))
         stream: Any = trio.SocketStream(sock)
         if self.tls is not None:
             stream = trio.SSLStream(stream, self.tls, server_hostname="localhost", https_compatible=True)
@@ -430,6 +445,14 @@ async def until(true: Callable[[], bool]) -> None:
     """Wait for what the server shows outside but tells nobody."""
     while not true():  # noqa: ASYNC110
         await trio.sleep(0.005)
+
+
+async def seen(true: Callable[[], bool]) -> None:
+    """As `until`, for tests whose clock stands still until they turn it."""
+    ends = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < ends
+        await trio.testing.wait_all_tasks_blocked(0.001)
 
 
 async def empty(opened: door.Door) -> None:

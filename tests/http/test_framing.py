@@ -6,8 +6,9 @@ import json
 
 import pytest
 import trio
+from trio.testing import MockClock
 
-from tests.http.house import get, handshake, named, open_house, post, settings
+from tests.http.house import empty, get, handshake, named, open_house, post, seen, settings
 
 INNER = b"GET /api/ping?n=smuggled HTTP/1.1\r\nHost: house\r\n\r\n"
 START = b"POST /api/echo HTTP/1.1\r\nHost: house\r\n"
@@ -59,7 +60,7 @@ SMUGGLING = {
 
 @pytest.mark.parametrize("name", SMUGGLING)
 async def test_doubtful_heads_are_400_and_closed(name: str) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house() as house:
             client = await house.connect()
             await client.ask(get("/api/ping"))
@@ -96,7 +97,7 @@ BAD_CHUNKS = {
 
 @pytest.mark.parametrize("name", BAD_CHUNKS)
 async def test_bad_chunks_are_400_and_closed(name: str) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house() as house:
             client = await house.connect()
             await client.send(START + b"Transfer-Encoding: chunked\r\n\r\n" + BAD_CHUNKS[name] + INNER)
@@ -107,7 +108,7 @@ async def test_bad_chunks_are_400_and_closed(name: str) -> None:
 
 
 async def test_a_body_beyond_the_limit_is_413_however_it_is_framed() -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house(config=settings(body_limit=1000)) as house:
             client = await house.connect()
             await client.send(post("/api/echo", b"x" * 1001) + INNER)
@@ -127,28 +128,29 @@ async def test_a_body_beyond_the_limit_is_413_however_it_is_framed() -> None:
 
 
 async def test_a_refused_client_may_go_on_sending_and_still_reads_the_refusal() -> None:
-    with trio.fail_after(15):
+    with trio.fail_after(60):
         async with open_house(config=settings(body_limit=1000)) as house:
             client = await house.connect()
             await client.send(get("/api/echo", "Content-Length: 50000000", method="POST"))
-            answer = None
+            for _ in range(300):  # far more than buffers hold: what comes is taken, and discarded
+                await client.send(b"x" * 65536)
+            assert (await client.answer()).status == 413
 
-            async def send() -> None:
-                try:
-                    while True:
-                        await client.send(b"x" * 65536)
-                except trio.BrokenResourceError:
-                    pass
 
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(send)
-                await trio.sleep(0.3)  # well into the time in which what it sends is discarded
-                answer = await client.answer()
-            assert answer.status == 413
+async def test_a_refused_client_does_not_go_on_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("veza.http.wire.LINGER", 0.2)
+    with trio.fail_after(60):
+        async with open_house(config=settings(body_limit=1000)) as house:
+            client = await house.connect()
+            await client.send(get("/api/echo", "Content-Length: 50000000", method="POST"))
+            with pytest.raises(trio.BrokenResourceError):
+                while True:
+                    await client.send(b"x" * 65536)
+            await empty(house.door)
 
 
 async def test_absolute_form_is_accepted_and_its_authority_is_the_host() -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house() as house:
             client = await house.connect()
             answer = await client.ask(b"GET http://example.org:81/api/who?x HTTP/1.1\r\nHost: other\r\n\r\n")
@@ -174,7 +176,7 @@ async def test_absolute_form_is_accepted_and_its_authority_is_the_host() -> None
     ids=named,
 )
 async def test_what_is_refused_for_its_head(request_bytes: bytes, status: int) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house() as house:
             client = await house.connect()
             answer = await client.ask(request_bytes)
@@ -185,7 +187,7 @@ async def test_what_is_refused_for_its_head(request_bytes: bytes, status: int) -
 
 
 async def test_an_upgrade_other_than_websocket_is_ignored() -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house() as house:
             client = await house.connect()
             lines = (
@@ -206,8 +208,8 @@ async def test_an_upgrade_other_than_websocket_is_ignored() -> None:
 
 
 async def test_a_head_that_comes_byte_by_byte_is_a_head() -> None:
-    with trio.fail_after(10):
-        async with open_house(config=settings(head_timeout=5.0)) as house:
+    with trio.fail_after(60):
+        async with open_house() as house:
             client = await house.connect()
             for byte in b"\r\n" + get("/api/ping?n=slow", "X-A: b"):
                 await client.send(bytes((byte,)))
@@ -218,13 +220,12 @@ async def test_a_head_that_comes_byte_by_byte_is_a_head() -> None:
     "start", [b"", b"\r\n", b"G", b"GET / HTTP/1.1\r\nHost: a\r\n", handshake()[:-2]], ids=named
 )
 async def test_a_head_that_is_never_complete_ends_the_connection(start: bytes) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house(config=settings(head_timeout=0.3)) as house:
-            client = await house.connect()
             began = trio.current_time()
-            await client.send(start)
+            client = await house.connect(start)
             said = await client.rest()
-            assert 0.2 < trio.current_time() - began < 1.5
+            assert trio.current_time() - began > 0.2
             if start:
                 assert said.startswith(b"HTTP/1.1 408 ")
                 assert b'"code":"REQUEST_TIMEOUT"' in said
@@ -233,11 +234,9 @@ async def test_a_head_that_is_never_complete_ends_the_connection(start: bytes) -
 
 
 async def test_a_head_that_drips_has_the_same_deadline() -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house(config=settings(head_timeout=0.4)) as house:
-            client = await house.connect()
-            await client.send(b"GET / HTTP/1.1\r\n")
-            began = trio.current_time()
+            client = await house.connect(b"GET / HTTP/1.1\r\n")
 
             async def drip() -> None:
                 try:
@@ -250,19 +249,25 @@ async def test_a_head_that_drips_has_the_same_deadline() -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(drip)
                 assert (await client.head()).status == 408
-                assert trio.current_time() - began < 1.5
                 nursery.cancel_scope.cancel()
 
 
 async def test_a_body_that_stops_coming_is_408() -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house(config=settings(body_timeout=0.3)) as house:
             client = await house.connect()
             began = trio.current_time()
-            await client.send(get("/api/echo", "Content-Length: 100", method="POST"))
-            for _ in range(5):  # progress counts, not time
-                await client.send(b"x")
-                await trio.sleep(0.1)
-            answer = await client.answer()
-            assert answer.status == 408
-            assert trio.current_time() - began > 0.6
+            await client.send(get("/api/echo", "Content-Length: 100", method="POST") + b"x")
+            assert (await client.answer()).status == 408
+            assert trio.current_time() - began > 0.2
+
+
+async def test_a_body_that_comes_slowly_is_progress(mock_clock: MockClock) -> None:
+    async with open_house(config=settings(body_timeout=10)) as house:
+        client = await house.connect()
+        await client.send(get("/raw/upload", "Content-Length: 6", method="POST"))
+        for count in range(1, 6):
+            await client.send(b"x")
+            await seen(lambda count=count: house.upload.read == count)  # type: ignore[misc]
+            mock_clock.jump(9)
+        assert (await client.ask(b"x")).status == 200

@@ -37,7 +37,7 @@ def files(tmp_path: Path) -> Path:
 
 
 async def test_ranges_and_conditions(files: Path) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with open_house(files) as house:
             client = await house.connect()
             whole = await client.ask(get("/files/song.mp3"))
@@ -135,21 +135,21 @@ def test_a_range_lies_within_the_file(size: int, first: str, last: str) -> None:
     ],
 )
 async def test_nothing_outside_the_shelf_is_found(files: Path, path: str) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house(files) as house:
             answer = await (await house.connect()).ask(get(path))
             assert answer.status == 404
 
 
 async def test_names_with_spaces_have_types_too(files: Path) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house(files) as house:
             answer = await (await house.connect()).ask(get("/files/deep/er/a%20b.js"))
             assert (answer.status, answer["content-type"]) == (200, "text/javascript; charset=utf-8")
 
 
 async def test_a_file_that_becomes_a_link_or_goes_is_404(files: Path) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house(files) as house:
             client = await house.connect()
             (files / "empty.txt").unlink()
@@ -159,7 +159,7 @@ async def test_a_file_that_becomes_a_link_or_goes_is_404(files: Path) -> None:
 
 
 async def test_readers_that_stop_and_leave_hold_nothing(files: Path) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         (files / "big.mp4").write_bytes(bytes(30_000_000))
         async with open_house(files, settings(send_timeout=0.3)) as house:
             stopped = [await house.connect(receive_buffer=4096) for _ in range(20)]
@@ -178,32 +178,37 @@ async def test_readers_that_stop_and_leave_hold_nothing(files: Path) -> None:
 
 
 async def test_files_leave_room_for_everybody_else(files: Path) -> None:
-    """While files are sent as fast as loopback takes them, a small request still has its turn."""
-    with trio.fail_after(30):
+    """While files are sent as fast as loopback takes them, a small request still has its turn.
+
+    Counted in what was sent meanwhile, for a machine may stand still.
+    """
+    with trio.fail_after(60):
         (files / "big.mp4").write_bytes(bytes(50_000_000))
         async with open_house(files) as house:
             other = await house.connect()
-            slowest = 0.0
+            most = 0
             async with trio.open_nursery() as nursery:
-                done = 0
+                done = taken = 0
 
                 async def download() -> None:
-                    nonlocal done
+                    nonlocal done, taken
                     client = await house.connect()
                     await client.send(get("/files/big.mp4"))
                     answer = await client.head()
                     left = int(answer["content-length"] or 0) - len(client.buffer)
                     while left > 0:
-                        left -= len(await client.stream.receive_some(1 << 20))
+                        size = len(await client.stream.receive_some(1 << 20))
+                        left -= size
+                        taken += size
                     done += 1
 
                 for _ in range(8):
                     nursery.start_soon(download)
                 while done < 8:
-                    began = trio.current_time()
+                    before = taken
                     await other.ask(get("/api/ping"))
-                    slowest = max(slowest, trio.current_time() - began)
-            assert slowest < 0.5
+                    most = max(most, taken - before)
+            assert most < 100_000_000
 
 
 def test_a_folder_is_known_by_name_before_anybody_asks(files: Path) -> None:
@@ -227,7 +232,7 @@ async def test_rooms_are_asked_in_their_order(files: Path) -> None:
     def media(config: Settings) -> MediaRooms:
         return MediaRooms(MediaRoutes(config, [first]), MediaRoutes(config, [second]))
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house(files, media=media) as house:
             client = await house.connect()
             for path, body in [("/a", b"1"), ("/b", b"2"), ("/files/song.mp3", DATA)]:

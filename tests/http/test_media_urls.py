@@ -23,7 +23,7 @@ VECTOR = "f93866a35a995a2f31c2783c2a579e5f96bba72ad8d747a952201eb4f5eb699c"
 
 @pytest.fixture
 async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with open_shop(tmp_path, settings(allowed_origins=("https://app.example",))) as shop:
             yield shop
 
@@ -249,7 +249,7 @@ async def test_preflight(shop: Shop, client: Client) -> None:
 
 
 async def test_all_origins(tmp_path: Path) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_shop(tmp_path, settings(allowed_origins=("*",))) as shop:
             client = await shop.house.connect()
             answer = await client.ask(get(shop.url(), "Origin: https://any.example"))

@@ -7,13 +7,15 @@ import socket
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import MockClock
 from wsproto.connection import SERVER
 from wsproto.connection import Connection as Peer
 from wsproto.events import CloseConnection
 
-from tests.http.house import client_frame, empty, open_house, until
+from tests.http.house import client_frame, empty, open_house, seen, until
 from tests.http.house import settings as house_settings
 from veza.http.line import Line
 from veza.http.outlet import Outlet
@@ -112,10 +114,10 @@ def test_whatever_is_posted_the_peer_reads_whole_frames_in_order(
                 if b"\x88" in data and read.endswith(close_frame(1013, "This connection reads too slowly.")):
                     await peer.send(client_frame(b"\x03\xf5", 8))
 
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 line = Line(ours)
-                outlet = Outlet(line, nursery.start_soon, limit=limit, grace=5, stall=5, frame_limit=1000)
+                outlet = Outlet(line, nursery.start_soon, limit=limit, grace=300, stall=300, frame_limit=1000)
                 posted: list[bytes] = []
                 number = 0
                 for at, sizes in enumerate(blobs):
@@ -147,13 +149,11 @@ def test_whatever_is_posted_the_peer_reads_whole_frames_in_order(
         assert outlet.queued == 0
         theirs.close()
 
-    import trio.testing
-
     trio.run(main)
 
 
 async def test_a_blob_larger_than_the_limit_still_reaches_a_reader() -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_house(config=house_settings(outlet_limit=10_000)) as house:
             client = await house.websocket(receive_buffer=65536)
             await client.send(client_frame(b"hello"))
@@ -170,8 +170,8 @@ async def test_a_blob_larger_than_the_limit_still_reaches_a_reader() -> None:
 
 
 async def test_a_client_that_stops_reading_is_let_go_and_nobody_else_notices() -> None:
-    with trio.fail_after(30):
-        async with open_house(config=house_settings(outlet_limit=100_000, outlet_close_grace=20)) as house:
+    with trio.fail_after(60):
+        async with open_house(config=house_settings(outlet_limit=100_000)) as house:
             reader = await house.websocket()
             sleeper = await house.websocket(receive_buffer=4096)
             for client in (reader, sleeper):
@@ -201,7 +201,7 @@ async def test_a_client_that_stops_reading_is_let_go_and_nobody_else_notices() -
 
 
 async def test_a_client_that_never_reads_again_is_reset() -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         config = house_settings(outlet_limit=100_000, outlet_close_grace=0.3)
         async with open_house(config=config) as house:
             sleeper = await house.websocket(receive_buffer=4096)
@@ -218,7 +218,7 @@ async def test_a_mistake_in_one_flusher_ends_that_connection_alone(monkeypatch: 
     async def fail(self: Line) -> None:
         raise RuntimeError("as asked")
 
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with open_house() as house:
             other = await house.websocket()
             client = await house.websocket(receive_buffer=4096)
@@ -232,44 +232,48 @@ async def test_a_mistake_in_one_flusher_ends_that_connection_alone(monkeypatch: 
 
 
 async def test_a_reader_that_stalls_below_the_limit_is_reset_in_the_end() -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with open_house(config=house_settings(send_timeout=0.4)) as house:
             client = await house.websocket(receive_buffer=4096)
             await client.send(client_frame(b"hello"))
             await client.text()
             (outlet,) = house.chat.outlets
-            assert outlet.post(text_frame(b"x" * 8_000_000))
             began = trio.current_time()
+            assert outlet.post(text_frame(b"x" * 8_000_000))
             await house.chat.ended.wait()
-            assert 0.2 < trio.current_time() - began < 3
+            assert trio.current_time() - began > 0.3
 
 
-async def test_a_reader_that_is_merely_slow_is_not_reset() -> None:
-    with trio.fail_after(30):
-        async with open_house(config=house_settings(send_timeout=0.8)) as house:
-            client = await house.websocket(receive_buffer=4096)
-            await client.send(client_frame(b"hello"))
-            await client.text()
-            (outlet,) = house.chat.outlets
-            assert outlet.post(text_frame(b"x" * 8_000_000))
-            began = trio.current_time()
-            while trio.current_time() - began < 2.0:
+async def test_a_reader_that_is_merely_slow_is_not_reset(mock_clock: MockClock) -> None:
+    async with open_house(config=house_settings(send_timeout=10)) as house:
+        client = await house.websocket(receive_buffer=4096)
+        await client.send(client_frame(b"hello"))
+        await client.text()
+        (outlet,) = house.chat.outlets
+        assert outlet.post(text_frame(b"x" * 8_000_000))
+        for _ in range(5):
+            await trio.testing.wait_all_tasks_blocked()
+            behind = outlet._line.backlog()
+            while outlet._line.backlog() >= behind:
                 await client.stream.receive_some(500)
-                await trio.sleep(0.01)
-            # In all that time the kernel's own buffer has hardly emptied: it never said that it can take more.
-            assert outlet.queued > 1_000_000
-            assert not outlet.closed
+            mock_clock.jump(9)
+        await trio.testing.wait_all_tasks_blocked()
+        # In all that time the kernel's own buffer has hardly emptied: it never said that it can take more.
+        assert outlet.queued > 1_000_000
+        assert not outlet.closed
+        for _ in range(2):  # and who takes nothing at all is, once that is seen
+            mock_clock.jump(11)
+            await trio.testing.wait_all_tasks_blocked()
+        await seen(lambda: outlet.closed)
 
 
 async def test_a_client_that_floods_pings_and_does_not_read_is_bounded() -> None:
-    with trio.fail_after(20):
-        async with open_house(config=house_settings(outlet_limit=50_000)) as house:
+    with trio.fail_after(60):
+        config = house_settings(outlet_limit=50_000, outlet_close_grace=0.3)
+        async with open_house(config=config) as house:
             client = await house.websocket(receive_buffer=4096)
             pings = client_frame(b"p" * 125, 9) * 500
-            with trio.move_on_after(15):
-                try:
-                    while True:
-                        await client.send(pings)
-                except trio.BrokenResourceError:
-                    pass
-            assert house.chat.ended.is_set()
+            with pytest.raises(trio.BrokenResourceError):
+                while True:
+                    await client.send(pings)
+            await house.chat.ended.wait()
