@@ -26,6 +26,9 @@ SETTINGS = {
     "RATE_MESSAGES_BURST": "100000",
     "RATE_FRAMES_PER_SECOND": "100000",
     "RATE_FRAMES_BURST": "100000",
+    # Who comes back late, for something of his was slow, has still not missed too much.
+    "ROOM_RING_MESSAGES": "100000",
+    "ROOM_RING_BYTES": "64MiB",
 }
 
 

@@ -70,7 +70,8 @@ async def test_a_room_that_crashes_on_a_post_tells_its_sender_and_goes_on(
             await other.expect("message_ack", ref=f"{w} {i}") for w in ("before", "after") for i in range(5)
         ]
         assert [ack["seq"] for ack in acks] == list(range(2, 12))
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}/api/v1") as rest:
+        base = f"http://127.0.0.1:{house.port}/api/v1"
+        async with httpx.AsyncClient(base_url=base, timeout=BOUND) as rest:
             answer = await rest.post(
                 f"/chat/rooms/{room.id}/messages",
                 json={"content": "boom"},

@@ -105,7 +105,9 @@ async def test_killed_under_load_and_started_again(server: EmbeddedPostgres, set
             await until(lambda: acked(talkers) > before + 100)
             await hang_up(house, rooms, talkers)
             async with client_of(house, people[0]) as rest:
-                assert (await rest.get("/ready")).status_code == 200
+                # Perhaps not at once: what is slow to answer counts as not ready.
+                while (await rest.get("/ready")).status_code != 200:  # noqa: ASYNC110
+                    await trio.sleep(0.05)
             for room in rooms:
                 assert house.actor(room).summary["in_flight"] == 0
 
@@ -125,7 +127,9 @@ async def knock(client: Client, room: int) -> None:
 
 def client_of(house: House, person: Person) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{house.port}", headers={"Authorization": f"Bearer {person.token}"}
+        base_url=f"http://127.0.0.1:{house.port}",
+        headers={"Authorization": f"Bearer {person.token}"},
+        timeout=BOUND,
     )
 
 
@@ -191,7 +195,7 @@ async def test_connections_terminated_again_and_again(server: EmbeddedPostgres, 
             before = acked(talkers)
             await until(lambda: acked(talkers) > before + 30)
             await hang_up(house, rooms, talkers)
-            assert house.db.statistics().lost >= 8
+            await until(lambda: house.db.statistics().lost >= 8)
 
 
 async def terminate_all(conn: object) -> int:
