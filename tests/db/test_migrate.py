@@ -18,6 +18,7 @@ from veza.db.migrate import Migration, load_migrations, migrate, migrate_connect
 from veza.db.pool import open_database, with_connection
 
 ROOT = Path(__file__).parents[2]
+BOUND = 60  # seconds
 
 # Everything that makes a schema, in words that do not depend on the order in which it was made.
 CATALOG = {
@@ -88,7 +89,7 @@ async def test_migrating_an_empty_database_equals_schema_sql(
     database_url: str, empty_database_url: str
 ) -> None:
     """Should this fail after a change of schema.sql: write the next migration (before the first release, copy it)."""
-    with trio.fail_after(30):
+    with trio.fail_after(BOUND):
         done = await with_connection(empty_database_url, migrate_connection, load_migrations(), None)
         assert done.fresh
         assert done.applied == tuple(range(1, len(load_migrations()) + 1))
@@ -100,7 +101,7 @@ async def test_migrating_an_empty_database_equals_schema_sql(
 
 
 async def test_a_second_time_nothing_happens(empty_database_url: str) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(BOUND):
         assert (await migrate(empty_database_url)).applied
         again = await migrate(empty_database_url)
         assert (again.fresh, again.applied) == (False, ())
@@ -113,7 +114,7 @@ async def test_several_at_once_do_it_once(empty_database_url: str) -> None:
         done = await migrate(empty_database_url)
         fresh.append(done.fresh)
 
-    with trio.fail_after(60):
+    with trio.fail_after(BOUND):
         async with trio.open_nursery() as nursery:
             for _ in range(6):
                 nursery.start_soon(one)
@@ -124,7 +125,7 @@ async def test_an_older_database_gets_what_it_lacks_in_order(empty_database_url:
     first = step(1, "CREATE TABLE a (id int)")
     second = step(2, "ALTER TABLE a ADD COLUMN b int; INSERT INTO a VALUES (1, 2)")
     third = step(3, "UPDATE a SET b = b * 10")
-    with trio.fail_after(30):
+    with trio.fail_after(BOUND):
         await with_connection(empty_database_url, migrate_connection, (first,), None)
         done = await with_connection(
             empty_database_url, migrate_connection, (first, second, third), "no schema now"
@@ -136,7 +137,7 @@ async def test_an_older_database_gets_what_it_lacks_in_order(empty_database_url:
 async def test_a_migration_that_fails_leaves_no_trace(empty_database_url: str) -> None:
     first = step(1, "CREATE TABLE a (id int)")
     broken = step(2, "CREATE TABLE b (id int); SELECT 1 / 0")
-    with trio.fail_after(30):
+    with trio.fail_after(BOUND):
         with pytest.raises(Exception, match="refuses a value"):
             await with_connection(empty_database_url, migrate_connection, (first, broken), None)
         assert await with_connection(empty_database_url, value, "SELECT to_regclass('b')") is None
@@ -148,7 +149,7 @@ async def test_a_migration_that_fails_leaves_no_trace(empty_database_url: str) -
 
 async def test_a_changed_an_unknown_and_a_strange_database_are_told(empty_database_url: str) -> None:
     first = step(1, "CREATE TABLE a (id int)", "initial")
-    with trio.fail_after(30):
+    with trio.fail_after(BOUND):
         await with_connection(empty_database_url, migrate_connection, (first,), None)
         changed = step(1, "CREATE TABLE a (id bigint)", "initial")
         with pytest.raises(SchemaMismatch, match=r"0001_initial.*checksum") as refused:
@@ -192,7 +193,7 @@ def test_an_installed_wheel_has_the_schema(tmp_path: Path) -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     if built.returncode != 0 and "hatchling" in built.stderr:
         pytest.skip("hatchling is not installed here")
@@ -207,21 +208,21 @@ def test_an_installed_wheel_has_the_schema(tmp_path: Path) -> None:
 
 
 async def test_one_server_a_database(database_url: str) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(BOUND):
         async with open_database(database_url) as one, open_database(database_url) as other:
             async with hold_database(one):
                 with pytest.raises(DatabaseInUse, match="another server works on this database") as refused:
                     async with hold_database(other, patience=0.1):
                         pass
                 assert "\n" not in str(refused.value)
-            async with hold_database(other):  # waits for the one that just ended
+            async with hold_database(other, patience=BOUND):  # waits for the one that just ended
                 pass
 
 
 async def test_the_lock_is_taken_again_when_the_database_forgot_it(database_url: str) -> None:
     holder = f"SELECT pid {LOCKS} AND granted"
-    with trio.fail_after(30):
-        async with open_database(database_url) as db, hold_database(db):
+    with trio.fail_after(BOUND):
+        async with open_database(database_url) as db, hold_database(db, patience=BOUND):
             first = await db.read(value, holder)
             await db.read(value, "SELECT pg_terminate_backend($1)", first)
             while await db.read(value, holder) in (None, first):  # noqa: ASYNC110 - told by PostgreSQL
@@ -233,7 +234,7 @@ async def test_whoever_lost_the_database_to_another_stops(database_url: str) -> 
         await conn.execute("SELECT pg_advisory_lock($1)", SERVER_LOCK)
         await conn.execute("SELECT pg_sleep(3600)")
 
-    with trio.fail_after(30):
+    with trio.fail_after(BOUND):
         async with open_database(database_url) as other, trio.open_nursery() as nursery:
             with pytest.raises(DatabaseInUse):
                 async with open_database(database_url) as db, hold_database(db, patience=0.1):

@@ -29,7 +29,7 @@ class Counted:
 
 
 async def test_what_all_rooms_save_at_one_time_takes_few_statements(db: Database) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         user, rooms = await db.write(_furnish)
         counted = Counted(db)
         marks = ReadMarks(counted, 1.0)  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ async def test_what_all_rooms_save_at_one_time_takes_few_statements(db: Database
 
 
 async def test_every_room_hears_of_a_failure_and_may_try_again(db: Database) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         user, rooms = await db.write(_furnish)
         counted = Counted(db)
         marks = ReadMarks(counted, 1.0)  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ async def test_every_room_hears_of_a_failure_and_may_try_again(db: Database) -> 
 
 
 async def test_whoever_is_cancelled_keeps_nobody_from_writing(db: Database) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         user, rooms = await db.write(_furnish)
         marks = ReadMarks(db, 1.0)
         async with trio.open_nursery() as nursery:

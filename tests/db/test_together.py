@@ -49,7 +49,7 @@ async def test_those_who_come_during_a_query_share_the_next(slow: Slow, together
     async def ask(key: int) -> None:
         found[key] = await together.read(key)
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask, 1)
             await trio.testing.wait_all_tasks_blocked()
@@ -76,7 +76,7 @@ async def test_a_failed_query_fails_for_all_of_it_and_the_next_may_succeed(
 
     slow.away = True
     slow.answer.set()
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             for key in range(5):
                 nursery.start_soon(ask, key)
@@ -96,7 +96,7 @@ async def test_whoever_asks_for_all_may_be_cancelled(slow: Slow, together: Toget
         with scope:
             await ask(2)
 
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask, 1)
             await trio.testing.wait_all_tasks_blocked()
@@ -116,7 +116,7 @@ async def test_whoever_asks_for_all_may_be_cancelled(slow: Slow, together: Toget
 
 
 async def test_arrivals_of_many_are_as_those_of_each(db: Database) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         people = await db.write(_furnish)
         together = await db.read(arrivals, [*people, 0])
         assert sorted(together) == people

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -11,6 +12,13 @@ import trio
 from veza.app import serve
 from veza.config import Settings
 from veza.db.errors import DatabaseInUse, DataDirectoryInUse
+from veza.db.lock import SERVER_LOCK
+from veza.db.pool import with_connection
+
+
+async def _is_free(conn: Any) -> bool:
+    free: bool = await conn.fetchval("SELECT pg_try_advisory_xact_lock($1)", SERVER_LOCK)
+    return free
 
 
 async def test_a_second_server_on_the_same_database_refuses_to_start(
@@ -32,7 +40,9 @@ async def test_a_second_server_on_the_same_database_refuses_to_start(
                 await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
             nursery.cancel_scope.cancel()
-        # The first one's end leaves everything free.
+        # The first one's end leaves everything free, as soon as PostgreSQL has seen it.
+        while not await with_connection(database_url, _is_free):  # noqa: ASYNC110 - of PostgreSQL
+            await trio.sleep(0.01)
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(serve, settings("two")))
             nursery.cancel_scope.cancel()
