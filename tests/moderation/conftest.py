@@ -142,7 +142,8 @@ def refused(answer: Answer, status: int, code: str) -> None:
 
 @pytest.fixture
 async def court(build: Build) -> AsyncIterator[Court]:
-    async with build() as house:
+    # However long a test takes, a source that has said all it has to say is not taken for one that dropped.
+    async with build(stream_stall=600.0, stream_grace=600.0, stream_ring_seconds=600.0) as house:
         services = house.app.services
         moderator, admin = await house.person(role="moderator"), await house.person(role="admin")
         air = Air(house, await house.person())

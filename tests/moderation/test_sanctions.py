@@ -327,13 +327,13 @@ async def test_what_moderators_see_of_somebody(court: Court) -> None:
     private = await court.house.room(friend, user, kind="private")
     for room in (public, private):
         ear = await court.house.enter(user, room.id)
-        body = {"user_id": user.id, "duration": 60, "reason": "loud"}
+        body = {"user_id": user.id, "duration": 3600, "reason": "loud"}
         assert (await court.post(f"/chat/rooms/{room.id}/mutes", body, friend)).status == 201
         told = await court.notified(ear, "mute")
         assert (told["target_type"], told["target_id"], told["reason"]) == ("room", room.id, "loud")
     filed = await court.report(friend, "user", user.id, category="spam")
     report_id = filed.data["report_id"]
-    about = {"duration": 60, "report_id": report_id}
+    about = {"duration": 3600, "report_id": report_id}
     assert (await court.impose(court.moderator, user, "mute", **about)).data["sanction"][
         "report_id"
     ] == report_id
