@@ -32,11 +32,16 @@ from veza.db.migrate import load_migrations, migrate_connection, schema_path
 from veza.db.pool import Database, open_database
 from veza.http.api.app import LateRule
 
-# No example is wrong for being slow, nor for being made slowly: others may need the machine.
+# No example is wrong for being slow, nor for being made slowly: others may need the machine. The suite tries the same
+# examples each time, so that whoever changes something sees what the change did, and not what luck found.
+# `make test ARGS="--hypothesis-profile=explore"` goes looking for new ones.
 hypothesis.settings.register_profile(
-    "here", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "same", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("here")
+hypothesis.settings.register_profile(
+    "explore", deadline=None, max_examples=2000, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("same")
 
 
 def _routes_compiled_once() -> None:
