@@ -217,7 +217,7 @@ async def _look(conn: Any, unit: Any, args: tuple[Any, ...]) -> Looking:
 
 
 async def test_every_page_is_found_by_indexes(full: str) -> None:
-    async with open_database(full) as db:
+    async with open_database(full, acquire_timeout=30, statement_timeout=30) as db:
         place = feed_db.Place(datetime.now(UTC) - timedelta(hours=3), 1, 5, 5)
         for after in (None, place):
             seen = await db.read(_look, feed_db.feed, (1, after, 20))

@@ -28,7 +28,7 @@ from tests.chat.conftest import (  # noqa: F401
 )
 from tests.chat.conftest import settings as chat_settings  # noqa: F401
 from tests.media.inputs import Inputs
-from tests.tracks.wire import Reply, ask, part, upload
+from tests.tracks.wire import PATIENCE, Reply, ask, part, upload
 from veza.actors.processing import ProcessingActor
 from veza.actors.upload_desk import Desk
 from veza.config import Settings
@@ -139,6 +139,6 @@ async def studio(house: House) -> Studio:  # noqa: F811
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(15):
+    with trio.fail_after(PATIENCE):
         while not condition():  # noqa: ASYNC110 - of the disk
             await trio.sleep(0.005)

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 import pytest
 import trio
 
 from tests.tracks.conftest import Open, Studio
+from veza.http.api import tracks
 
 pytestmark = pytest.mark.usefixtures("trusting")
+
+
+@pytest.fixture(autouse=True)
+def one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No midnight falls between two reports of a test."""
+    began = datetime.now(UTC)
+
+    class Today(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return began.astimezone(tz)
+
+    monkeypatch.setattr(tracks, "datetime", Today)
 
 
 async def play(studio: Studio, track: Any, seconds: float, token: str | None = None, **more: Any) -> Any:

@@ -13,7 +13,7 @@ import trio
 
 from tests.media.inputs import Inputs
 from tests.tracks.conftest import LIMIT, Open, Studio, until
-from tests.tracks.wire import BOUNDARY, FORM, Reply, ask, form, part, zeros
+from tests.tracks.wire import BOUNDARY, FORM, PATIENCE, Reply, ask, form, part, zeros
 from veza.http.api import multipart, spool
 
 TRACKS = "/api/v1/tracks"
@@ -209,7 +209,7 @@ async def test_what_is_refused_need_not_be_sent(studio: Studio, song: bytes, tru
             f"POST {TRACKS} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\n"
             f"Authorization: Bearer {token}\r\nContent-Type: {FORM['content-type']}\r\nContent-Length: {length}\r\n\r\n"
         )
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             async with await trio.open_tcp_stream("127.0.0.1", studio.port) as stream:
                 await stream.send_all(head.encode())
                 answer = await stream.receive_some()
@@ -260,7 +260,7 @@ async def test_a_large_file_does_not_show_in_memory(open_studio: Open, trusting:
 async def test_a_client_that_stalls_is_let_go(open_studio: Open, trusting: None) -> None:
     async with open_studio(body_timeout=0.2) as studio:
         half = Half(studio)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await half.run()
         assert half.reply is not None and (half.reply.status, half.reply.code) == (408, "REQUEST_TIMEOUT")
         await until(studio.nothing_left)

@@ -12,6 +12,7 @@ import h11
 import trio
 
 BOUNDARY = "a-boundary-of-the-tests"
+PATIENCE = 60.0  # seconds; only what hangs takes that long
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ async def ask(
     elif body and isinstance(body, bytes):
         sent["content-length"] = str(len(body))
     head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in sent.items())
-    with trio.fail_after(20):
+    with trio.fail_after(PATIENCE):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         async with stream:
             writer = _Writer(stream, chunked=length is None)
