@@ -40,6 +40,7 @@ from veza.media.checking import Checked
 from veza.media.library import Library
 
 NOW = 0.01  # seconds before another try
+STOP_TIMEOUT = 60.0  # seconds: who needs them all has not heard that it is over
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +146,7 @@ def open_studio(postgres: Any, tmp_path: Path) -> AsyncIterator[Open]:
         library = Library(tmp_path)
         library.prepare()
         heard: list[dict[str, Any]] = []
-        async with open_database(url) as db, open_system(stop_timeout=5) as system:
+        async with open_database(url) as db, open_system(stop_timeout=STOP_TIMEOUT) as system:
             ear = system.supervisor("ears").ensure("ear", lambda: Ear(heard), capacity=Ear.mailbox_capacity)
             owners = await db.read(_fetch, "SELECT id FROM users ORDER BY id LIMIT 1")
             owner_id = owners[0]["id"] if owners else await db.write(someone, "owner")

@@ -1,5 +1,10 @@
-"""A worker that has begun and waits until it is let on: then it is the real one. Run with `-m`, as that one is."""
+"""A worker that has begun and waits until it is let on: then it is the real one. Run with `-m`, as that one is.
 
+Beside the tracks lies what it obeys: `gate` lets it on, `deaf` stops it where it is.
+"""
+
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,6 +19,8 @@ def main() -> None:
     begun = made / "hls" / "begun"
     begun.mkdir(parents=True)
     (begun / "0.m4s").write_bytes(b"half")
+    if (file.parent.parent / "deaf").exists():
+        os.kill(os.getpid(), signal.SIGSTOP)
     while not (file.parent.parent / "gate").exists():
         time.sleep(0.01)
     (begun / "0.m4s").unlink()

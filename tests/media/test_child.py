@@ -12,7 +12,7 @@ import trio
 
 from veza.media.child import ChildEnded, open_child
 
-BOUND = 30
+BOUND = 60  # seconds
 PARENT = """
 import sys, trio
 from veza.media.child import open_child

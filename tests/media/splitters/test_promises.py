@@ -16,7 +16,11 @@ from veza.media.splitters.webm import WebmSplitter
 EVERY = pytest.mark.parametrize("name", KINDS)
 HELD_MOST = 5 * 1024 * 1024
 """More than the longest thing any of them waits for, an element of 4 MiB."""
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 def split(name: str, data: bytes) -> list[Chunk]:
