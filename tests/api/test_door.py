@@ -28,7 +28,7 @@ async def server(db: Database, settings: Settings) -> AsyncIterator[App]:
 
 @pytest.fixture
 async def http(server: App) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=10) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
         yield client
 
 
@@ -166,7 +166,7 @@ async def test_whatever_ends_a_session_ends_its_sockets(
     ).json()
     ending = bearer(account)
     url = f"ws://127.0.0.1:{server.port}/ws/chat"
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_websocket_url(f"{url}?token={account['access_token']}") as ws:
             await welcome(ws)
             match how:
@@ -212,7 +212,7 @@ async def test_the_socket_of_the_session_that_changes_the_password_stays(
 ) -> None:
     account = await register(http)
     url = f"ws://127.0.0.1:{server.port}/ws/chat?token={account['access_token']}"
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_websocket_url(url) as ws:
             await welcome(ws)
             body = {"current_password": PASSWORD, "new_password": "battery staple"}
@@ -225,6 +225,6 @@ async def test_the_socket_of_the_session_that_changes_the_password_stays(
 async def test_a_refresh_token_opens_no_socket(server: App, http: httpx.AsyncClient) -> None:
     account = await register(http)
     for token in (account["refresh_token"], account["access_token"][:-4], "", "x"):
-        with trio.fail_after(5), pytest.raises(HandshakeError):
+        with trio.fail_after(60), pytest.raises(HandshakeError):
             async with open_websocket_url(f"ws://127.0.0.1:{server.port}/ws/chat?token={token}"):
                 pass

@@ -96,7 +96,7 @@ async def test_within_the_grace_the_first_use_counts(api: Api, age: Pass) -> Non
     person = await api.person()
     for _ in range(3):
         assert (await refresh(api, person.refresh_token)).status == 200
-        await age(25)
+        await age(22)
     assert (await refresh(api, person.refresh_token)).status == 401
     assert not await alive(api, person)
 

@@ -16,6 +16,12 @@ from veza.http.api.app import RAW, create_app
 from veza.http.api.services import assemble
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine is ready all the same."""
+    monkeypatch.setattr("veza.http.api.system.READY_SECONDS", 60.0)
+
+
 async def test_alive_and_ready(api: Api) -> None:
     assert (await api.get("/health")).data == {"status": "ok", "version": __version__}
     assert (await api.get("/ready")).data == {"status": "ok", "database": "ok", "actors": "ok"}
@@ -32,7 +38,12 @@ async def test_not_ready_without_actors(
             await trio.sleep_forever()
         return False
 
-    monkeypatch.setattr("veza.http.api.system.READY_SECONDS", 0.5)
+    async def at_once() -> None:
+        return None
+
+    if kind == "hangs":
+        monkeypatch.setattr("veza.http.api.system.READY_SECONDS", 0.05)
+        monkeypatch.setattr(api.services.db, "ping", at_once)
     services = assemble(settings, api.services.db, api.services.mailer, actors_ready=not_ready)
     answer = await Api(create_app(services), services).get("/ready")
     assert (answer.status, answer.code) == (503, "NOT_READY")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from tests.http.house import Client, empty, get, settings, until
 from tests.http.shelf import SONG, Shop, open_shop
@@ -24,7 +25,7 @@ BIG = random.Random(3).randbytes(8_000_000)  # more than a socket's buffers take
 @pytest.fixture
 async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
     with trio.fail_after(60):
-        async with open_shop(tmp_path, settings(send_timeout=30.0)) as shop:
+        async with open_shop(tmp_path, settings()) as shop:
             yield shop
             await empty(shop.house.door)
             assert shop.files.count == 0, "no descriptor outlives its readers"
@@ -274,6 +275,7 @@ async def test_who_asks_again_finds_the_file_open(
 ) -> None:
     """For a moment, and never longer than there is such a file."""
     monkeypatch.setattr(files, "SURE", -1.0)
+    monkeypatch.setattr(files, "FRESH", 300.0)
     client = await shop.house.connect()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(shop.files.sweep)
@@ -287,10 +289,15 @@ async def test_who_asks_again_finds_the_file_open(
         assert shop.files.count == 0
         assert (await client.ask(get(shop.url()))).body == SONG
         assert shop.files.count == 1
-        await until(lambda: shop.files.count == 0)
-        await client.ask(get(shop.url()))
         nursery.cancel_scope.cancel()
     assert shop.files.count == 0
+    monkeypatch.setattr(files, "FRESH", 0.1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shop.files.sweep)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await client.ask(get(shop.url()))).body == SONG
+        await until(lambda: shop.files.count == 0)
+        nursery.cancel_scope.cancel()
     await client.aclose()
 
 

@@ -68,13 +68,13 @@ class Ear:
 
     async def heard(self, kind: str, count: int = 1) -> dict[str, Any]:
         """The `count`-th frame of this kind, once it has come."""
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while len(self.of(kind)) < count:
                 await self._changed.wait()
         return self.of(kind)[count - 1]
 
     async def ended(self) -> int:
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while self.closed_with is None:
                 await self._changed.wait()
         return self.closed_with

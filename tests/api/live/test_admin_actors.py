@@ -56,7 +56,7 @@ async def test_one_actor_by_its_path_in_one_segment_or_several(api: Api, path: s
     assert one.status == 200 and one.data["kind"] == "LedgerActor"
     done = await api.post(f"/admin/actors/{path}/restart", token=admin.token)
     assert done.status == 200
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         while (await api.get(f"/admin/actors/{path}", token=admin.token)).data["restarts"] == 0:
             await trio.lowlevel.checkpoint()
     log = (await api.get("/admin/audit?action=actor.restart", token=admin.token)).data["entries"]

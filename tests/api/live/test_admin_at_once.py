@@ -62,10 +62,10 @@ async def frame(ws: WebSocketConnection, *kinds: str) -> dict[str, Any]:
 
 @pytest.fixture
 async def site(settings: Settings, db: Database) -> AsyncIterator[Site]:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with (
             open_server(msgspec.structs.replace(settings, port=0), db) as server,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as http,
         ):
             yield Site(server, http)
 
@@ -132,10 +132,10 @@ async def test_a_new_name_is_on_the_next_message_of_an_open_socket(site: Site) -
 
 async def test_rest_and_sockets_count_messages_together(settings: Settings, db: Database) -> None:
     few = msgspec.structs.replace(settings, port=0, rate_messages_burst=3, rate_messages_per_minute=0.1)
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with (
             open_server(few, db) as server,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as http,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as http,
         ):
             site = Site(server, http)
             _, user = await site.person("user")

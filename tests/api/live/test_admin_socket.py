@@ -6,13 +6,16 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 import trio
+import trio.testing
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, open_websocket_url
 
+from tests.http.house import until
 from veza.actors.kernel import Actor
 from veza.actors.session import SessionActor
 from veza.app import App, open_server
@@ -20,6 +23,7 @@ from veza.config import Settings
 from veza.db import administration
 from veza.db.audit import Act
 from veza.db.pool import Database
+from veza.http.sockets import admin
 from veza.http.sockets.admin import LISTED, Tree
 
 
@@ -27,6 +31,21 @@ from veza.http.sockets.admin import LISTED, Tree
 async def server(settings: Settings, db: Database) -> AsyncIterator[App]:
     async with open_server(msgspec.structs.replace(settings, port=0), db) as app:
         yield app
+
+
+@pytest.fixture
+def ticks(monkeypatch: pytest.MonkeyPatch) -> trio.Semaphore:
+    """The seconds between two looks at the tree: one passes for each that is released, and none by itself."""
+    ticks = trio.Semaphore(0)
+
+    async def sleep(seconds: float) -> None:
+        assert seconds == admin.SECOND
+        await ticks.acquire()
+
+    monkeypatch.setattr(
+        admin, "trio", SimpleNamespace(Event=trio.Event, current_time=trio.current_time, sleep=sleep)
+    )
+    return ticks
 
 
 async def _insert(conn: Any, role: str) -> tuple[int, str]:
@@ -52,7 +71,7 @@ async def token(server: App, role: str) -> tuple[int, str]:
 
 @asynccontextmanager
 async def watching(server: App, token: str, path: str = "/ws/admin") -> AsyncIterator[WebSocketConnection]:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with open_websocket_url(f"ws://127.0.0.1:{server.port}{path}?token={token}") as ws:
             yield ws
 
@@ -78,7 +97,7 @@ async def test_only_administrators_watch(server: App, role: str) -> None:
     assert refused.value.status_code == 401
 
 
-async def test_first_the_tree_then_what_changes(server: App) -> None:
+async def test_first_the_tree_then_what_changes(ticks: trio.Semaphore, server: App) -> None:
     _, mine = await token(server, "admin")
     async with watching(server, mine) as ws, watching(server, mine) as second:
         tree = await frame(ws, "tree")
@@ -87,6 +106,7 @@ async def test_first_the_tree_then_what_changes(server: App) -> None:
         assert (await frame(second, "tree"))["actors"] == tree["actors"], "one look serves both"
         server.core.rooms.ref(1)
         while True:
+            ticks.release()
             changes = await frame(ws, "tree_changes")
             assert await frame(second, "tree_changes") == changes
             if started := [row for row in changes["started"] if row["path"] == "rooms/1"]:
@@ -126,7 +146,9 @@ async def test_a_revoked_session_stops_watching(server: App) -> None:
         assert closed.value.reason.code == 4001
 
 
-async def test_nobody_watching_costs_nothing(server: App, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nobody_watching_costs_nothing(
+    ticks: trio.Semaphore, server: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looks = 0
     look = Tree.look
 
@@ -137,12 +159,20 @@ async def test_nobody_watching_costs_nothing(server: App, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Tree, "look", counted)
     _, mine = await token(server, "admin")
+    watchers = server.door._sockets.find("/ws/admin")
     async with watching(server, mine) as ws:
+        ticks.release()
         await frame(ws, "tree_changes")
-    seen = looks
-    # The watcher is gone: at most the tick that was due still looks.
-    await trio.sleep(2.5)
-    assert looks <= seen + 1
+    with trio.fail_after(60):
+        await until(lambda: not len(watchers))  # type: ignore[arg-type]
+        seen = looks
+        ticks.release()
+        await until(lambda: not ticks.value)
+        await trio.testing.wait_all_tasks_blocked()
+        ticks.release()
+        await trio.testing.wait_all_tasks_blocked()
+    assert looks == seen
+    assert ticks.value == 1, "time is not even looked at"
 
 
 class _Silent(Actor):
