@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import trio
 
+from tests.conftest import PATIENCE
+from veza.db import connections
 from veza.db.cluster import Credentials, programs, url_of, write_private
 from veza.db.embedded import EmbeddedPostgres, embedded_url, run_embedded
 from veza.db.errors import (
@@ -44,7 +46,9 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         async with run_embedded(data):
             pass
 
-    trio.run(once)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connections, "CONNECT_TIMEOUT", PATIENCE)
+        trio.run(once)
     yield data
 
 

@@ -31,13 +31,6 @@ PACKAGE = Path(__file__).parents[2] / "veza"
 BOUND = 2 * PATIENCE  # seconds, for whole tests
 
 
-@pytest.fixture(autouse=True)
-def all_the_time_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that is slow to come or to be mended is no broken one."""
-    monkeypatch.setattr(connections, "CONNECT_TIMEOUT", PATIENCE)
-    monkeypatch.setattr(connections, "MEND_TIMEOUT", PATIENCE)
-
-
 def pool(url: str, **limits: Any) -> AbstractAsyncContextManager[Database]:
     """A pool that gives up nothing that is merely slow, but for what a test is about."""
     patient = {"acquire_timeout": PATIENCE, "statement_timeout": PATIENCE, "close_patience": PATIENCE}
