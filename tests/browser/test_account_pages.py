@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyotp
 import trio
 
-from tests.browser.browser import Browser, Page
+from tests.browser.browser import BOUND, Browser, Page
 from tests.chat.conftest import Build
 
 PASSWORD = "correct horse"
@@ -24,7 +24,7 @@ async def test_a_second_factor_is_set_up_asked_for_and_the_account_deleted(
     async with build(public_url=None, allowed_origins=()) as house:
         base = f"http://127.0.0.1:{house.port}"
         async with browser.page(f"{base}/") as page:
-            with trio.fail_after(60):
+            with trio.fail_after(BOUND):
                 await page.click(".who button.main")
                 for field, text in (
                     ("name", "leaver"),

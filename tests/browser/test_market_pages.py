@@ -12,7 +12,7 @@ import pytest
 import trio
 from PIL import Image
 
-from tests.browser.browser import Browser, Page
+from tests.browser.browser import BOUND, Browser, Page
 from tests.browser.conftest import logged_in
 from tests.chat.conftest import Build, House, Person
 
@@ -45,7 +45,7 @@ async def looking(
 
 async def ask(house: House, person: Person, method: str, path: str, **json: Any) -> Any:
     """A request beside the browser; the `data` of its answer."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}/api/v1", timeout=20) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{house.port}/api/v1", timeout=60) as client:
         answer = await client.request(
             method, path, json=json or None, headers={"authorization": f"Bearer {person.token}"}
         )
@@ -76,7 +76,7 @@ async def test_something_is_put_up_found_offered_for_and_sold(
             looking(browser, house, seller, "/market/new") as owner,
             looking(browser, house, buyer, "/") as other,
         ):
-            with trio.fail_after(60):
+            with trio.fail_after(BOUND):
                 listing = await put_up(owner, HOSTILE, picture)
                 await owner.until("document.querySelector('.large')?.naturalWidth > 0")
                 assert await owner.run("document.querySelector('#title').textContent") == HOSTILE
@@ -147,7 +147,7 @@ async def test_what_is_read_in_one_place_is_read_in_all(build: Build, browser: B
             looking(browser, house, person, "/") as phone,
         ):
             pages = (here, tab, phone)
-            with trio.fail_after(60):
+            with trio.fail_after(BOUND):
                 for each in others:
                     await ask(house, each, "PUT", f"/users/{person.id}/follow")
                 for page in pages:
@@ -193,7 +193,7 @@ async def test_filters_stand_in_the_address(build: Build, browser: Browser) -> N
             )
         titles = "[...document.querySelectorAll('#listings b')].map(e => e.textContent).join()"
         async with looking(browser, house, reader, "/market?search=brushed&sort=price_asc") as page:
-            with trio.fail_after(60):
+            with trio.fail_after(BOUND):
                 await page.until(f"{titles} === 'Brushed snare,Brushed steel guitar,Brushed cymbal'")
                 await page.select("[name=category]", "drums")
                 await page.until(f"{titles} === 'Brushed snare,Brushed cymbal'")
@@ -234,7 +234,7 @@ async def test_what_is_reported_is_decided_in_the_queue(build: Build, browser: B
             looking(browser, house, reporter, f"/market/{listing}") as page,
             looking(browser, house, moderator, "/") as queue,
         ):
-            with trio.fail_after(60):
+            with trio.fail_after(BOUND):
                 await page.click("#report button")
                 await page.select("dialog[open] [name=category]", "fraud")
                 await page.type("dialog[open] [name=reason]", "It was <i>never</i> his.")
@@ -269,7 +269,7 @@ async def test_people_talk_in_rooms_and_write_letters(build: Build, browser: Bro
             looking(browser, house, one, f"/messages/{other.id}") as left,
             looking(browser, house, other, "/") as right,
         ):
-            with trio.fail_after(60):
+            with trio.fail_after(BOUND):
                 await left.until(f"document.querySelector('#title').textContent === '{other.name}'")
                 await left.until("!document.querySelector('#chat form').hidden")
                 await left.type("#chat input", "<b>Tonight</b> at eight?")
@@ -318,7 +318,7 @@ async def test_who_is_not_logged_in_or_asks_for_what_is_not_there_is_told_so(
         base = f"http://127.0.0.1:{house.port}"
         invited = "[...document.querySelectorAll('main button, dialog[open]')].some(e => /Log in/.test(e.textContent))"
         async with browser.page(f"{base}/market") as page:
-            with trio.fail_after(60):
+            with trio.fail_after(BOUND):
                 await page.until("document.querySelector('#state').textContent")
                 assert await page.run("document.querySelector('.bell').getClientRects().length") == 0
                 for path in ("/offers", "/notifications", "/moderation", "/rooms", "/people/1", "/settings"):
@@ -334,7 +334,7 @@ async def test_who_is_not_logged_in_or_asks_for_what_is_not_there_is_told_so(
                     await page.until(f"document.querySelector('#missing').textContent.includes('{words}')")
         nobody = await house.person()
         async with looking(browser, house, nobody, "/moderation") as page:
-            with trio.fail_after(60):
+            with trio.fail_after(BOUND):
                 await page.until("document.querySelector('#state.bad')?.textContent")
                 assert (
                     await page.run(

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("nobody_hangs")
 
 
 def get(url: str) -> tuple[int, dict[str, object]]:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return answer.status, json.load(answer)
 
 
@@ -164,7 +164,7 @@ async def test_the_first_admin_is_made_by_hand(veza: Veza) -> None:
         )
 
         def log_in() -> dict[str, dict[str, dict[str, str]]]:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 found: dict[str, dict[str, dict[str, str]]] = json.load(answer)
                 return found
 

@@ -44,7 +44,14 @@ class Here:
 @pytest.fixture
 async def server(db: Database, tmp_path: Path) -> AsyncIterator[Here]:
     data = tmp_path / "data"
-    settings = Settings(port=0, data=data, jwt_secret=SECRET, secret_key=SECRET, argon2_memory_kib=64)
+    settings = Settings(
+        port=0,
+        data=data,
+        jwt_secret=SECRET,
+        secret_key=SECRET,
+        argon2_memory_kib=64,
+        stream_grace=600.0,  # between two sources: as long as the examples need
+    )
     async with open_server(settings, db) as app:
         yield Here(app.port)
 
@@ -122,11 +129,11 @@ async def test_the_program_of_the_readme_answers(veza: Veza, server: Here) -> No
     (program,) = await in_python("README.md", server, veza)
     (veza.home / "echo.py").write_text(program)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_run_until_cancelled, veza)
         async with VezaClient(server.url) as client:
             await client.register("ada", "ada@example.org", "correct horse")
             async with client.chat() as chat:
                 await chat.join("general")
+                nursery.start_soon(_run_until_cancelled, veza)  # whose coming is told to those who are there
                 async for event in chat:
                     if isinstance(event, UserConnected) and event.username == "echo":
                         await chat.send("general", "hello out there")
@@ -177,10 +184,10 @@ async def test_the_examples_of_broadcasting(veza: Veza, server: Here, tmp_path: 
     out = await in_a_shell("docs/broadcasting.md", server, veza)
     assert out.count("\npage ") == 2
     async with VezaClient(server.url) as client:
-        shows = {show.title: show for show in (await client.streams()).items}
-        assert shows["From a pipe"].state == "ended"
-        # The last of its sources has gone, and may come back.
-        assert shows["Sunday tunes"].state == "interrupted"
+        # The last of its sources has gone, which the server sees a moment later, and may come back.
+        states = {"From a pipe": "ended", "Sunday tunes": "interrupted"}
+        while {show.title: show.state for show in (await client.streams()).items} != states:  # noqa: ASYNC110
+            await trio.sleep(0.02)
 
 
 async def test_the_examples_of_signing_agree_with_the_vector() -> None:
@@ -188,7 +195,7 @@ async def test_the_examples_of_signing_agree_with_the_vector() -> None:
     right = "f93866a35a995a2f31c2783c2a579e5f96bba72ad8d747a952201eb4f5eb699c"
     vector = (ROOT / "docs" / "media-urls.md").read_text(encoding="utf-8")
     assert all(word in vector for word in (key, text, right))
-    signer, soon = Signer(key), int(time.time()) + 60
+    signer, began = Signer(key), time.time()
     (python,) = examples("docs/media-urls.md", "python")
     (script,) = examples("docs/media-urls.md", "js")
     (page_php,) = examples("docs/media-urls.md", "php")
@@ -199,7 +206,7 @@ async def test_the_examples_of_signing_agree_with_the_vector() -> None:
     expires = re.search(r"expires=(\d+)", path)
     assert expires is not None
     assert path == signer.stream_url("plouf", int(expires[1]))
-    assert abs(int(expires[1]) - soon) < 5
+    assert int(began) + 60 <= int(expires[1]) <= time.time() + 60
     for program, source, call in (
         ("node", script, f"console.log(sign('{key}', '{text}'), hlsUrl('{key}', 'plouf', 60))"),
         ("php", f"<?php {page_php}", f"echo sign('{key}', '{text}'), ' ', live_url('{key}', 'plouf', 60);"),
@@ -245,7 +252,7 @@ async def test_the_examples_of_the_account(veza: Veza, server: Here) -> None:
 
 async def test_the_overview_names_every_path_of_the_api(server: Here) -> None:
     def read() -> dict[str, dict[str, object]]:
-        with urllib.request.urlopen(f"{server.url}/openapi.json", timeout=10) as answer:
+        with urllib.request.urlopen(f"{server.url}/openapi.json", timeout=60) as answer:
             found: dict[str, dict[str, object]] = json.load(answer)["paths"]
             return found
 

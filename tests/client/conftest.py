@@ -155,11 +155,18 @@ def _reset(stream: trio.SocketStream) -> None:
     stream.socket.close()
 
 
-@pytest.fixture
-async def network(server: App) -> AsyncIterator[Network]:
+@asynccontextmanager
+async def network_to(port: int) -> AsyncIterator[Network]:
+    """A way to the server at a port that can be cut."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    made = Network(listener, server.port)
-    async with trio.open_nursery() as nursery:
+    made = Network(listener, port)
+    async with listener, trio.open_nursery() as nursery:
         nursery.start_soon(made.serve)
         yield made
         nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def network(server: App) -> AsyncIterator[Network]:
+    async with network_to(server.port) as made:
+        yield made

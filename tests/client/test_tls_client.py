@@ -25,7 +25,7 @@ async def test_a_conversation_under_tls(start_server: StartServer, certificate: 
     cert, key = certificate
     trusted = ssl.create_default_context(cafile=str(cert))
     async with start_server(tls_cert=cert, tls_key=key) as server:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             for verify in (trusted, False):
                 async with VezaClient(f"https://localhost:{server.port}", verify=verify) as ada:
                     name = "trusting" if verify is False else "careful"
@@ -46,7 +46,7 @@ async def test_a_certificate_nobody_vouches_for(
     trusted = ssl.create_default_context(cafile=str(cert))
     async with start_server(tls_cert=cert, tls_key=key) as server:
         url = f"https://localhost:{server.port}"
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             async with VezaClient(url) as suspicious:
                 with pytest.raises(Unreachable, match="certificate"):
                     await suspicious.healthy() or await suspicious.me()

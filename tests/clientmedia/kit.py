@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import trio
 
 from tests.chat.conftest import House, Person
-from tests.client.conftest import Network
+from tests.client.conftest import Network, network_to
 from veza.client import Tokens, VezaClient
 
 
@@ -22,17 +22,13 @@ async def client_of(house: House, person: Person, port: int | None = None) -> As
 @asynccontextmanager
 async def line_to(house: House) -> AsyncIterator[Network]:
     """A way to the server that can be cut."""
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    made = Network(listener, house.port)
-    async with listener, trio.open_nursery() as nursery:
-        nursery.start_soon(made.serve)
+    async with network_to(house.port) as made:
         yield made
-        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
 async def soon(opening: AbstractAsyncContextManager[House]) -> AsyncIterator[House]:
     """A house for a test that must not hang."""
-    with trio.fail_after(60):
+    with trio.fail_after(300):
         async with opening as house:
             yield house

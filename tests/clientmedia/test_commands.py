@@ -26,7 +26,7 @@ from veza.errors import Problem
 
 @asynccontextmanager
 async def as_somebody(build: Build, home: Path) -> AsyncIterator[tuple[House, Person, Veza]]:
-    with trio.fail_after(60):
+    with trio.fail_after(300):
         async with build() as house:
             person = await house.person()
             server = f"http://127.0.0.1:{house.port}"

@@ -15,6 +15,13 @@ Act = Callable[[trio.SocketStream], Awaitable[None]]
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+@pytest.fixture(autouse=True)
+def no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client waits for only so long must come, however slow the machine is."""
+    monkeypatch.setattr(sending, "CONTINUE_TIMEOUT", 60.0)
+    monkeypatch.setattr(sending, "ANSWER_AFTER_BREAK", 60.0)
+
+
 async def head_of(stream: trio.SocketStream) -> bytes:
     """What stands before the body; nothing of the body may be there yet."""
     data = b""
@@ -49,7 +56,7 @@ async def ask(
             except trio.BrokenResourceError:
                 pass
 
-    with trio.fail_after(20):
+    with trio.fail_after(120):
         async with single_error(), trio.open_nursery() as nursery:
             nursery.start_soon(serve)
             try:

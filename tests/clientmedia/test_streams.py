@@ -17,6 +17,7 @@ from tests.media.inputs import Inputs
 from veza.client import ApiError, AuthFailed, NotBroadcastable, Unreachable, VezaClient, broadcasting
 from veza.client.containers import recognise
 from veza.client.link import single_error
+from veza.db import streams as streams_db
 
 
 def frames(data: bytes) -> list[bytes]:
@@ -35,6 +36,12 @@ async def until_live(client: VezaClient, slug: str) -> None:
         await trio.sleep(0.02)
 
 
+async def until_begun(client: VezaClient, slug: str) -> None:
+    """It can be heard, perhaps from what was kept of it: a short broadcast may be over before anybody looks."""
+    while (await client.stream(slug)).state == "created":  # noqa: ASYNC110 (a server's state)
+        await trio.sleep(0.02)
+
+
 async def test_a_file_is_heard_as_it_is_at_its_own_pace(build: Build, inputs: Inputs) -> None:
     async with soon(build()) as house, client_of(house, await house.person()) as client:
         stream = await client.create_stream("A show", visibility="unlisted")
@@ -42,11 +49,13 @@ async def test_a_file_is_heard_as_it_is_at_its_own_pace(build: Build, inputs: In
         assert stream.source is not None
         assert stream.stream_key not in repr(stream.source)
         heard = bytearray()
+        hearing = trio.Event()
 
         async def listen() -> None:
-            await until_live(client, stream.slug)
+            await until_begun(client, stream.slug)
             async for data in client.listen(stream.slug):
                 heard.extend(data)
+                hearing.set()
 
         told: list[tuple[int, float]] = []
         began = trio.current_time()
@@ -60,6 +69,7 @@ async def test_a_file_is_heard_as_it_is_at_its_own_pace(build: Build, inputs: In
                 progress=lambda sent, at: told.append((sent, at)),
             )
             took = trio.current_time() - began
+            await hearing.wait()
             await client.end_stream(stream.slug)
         sent = b"".join(frames(inputs["mp3"].read_bytes()))
         assert len(heard) > 1000
@@ -95,6 +105,24 @@ async def test_songs_are_told_and_the_end_is_heard_by_the_source(build: Build, i
             await client.stream(stream.id)
 
 
+async def test_what_is_on_air_is_told_before_it_is_stored(
+    build: Build, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(conn: object, stream_id: int, content_type: str) -> None:
+        pass
+
+    monkeypatch.setattr(streams_db, "went_live", never)
+    async with soon(build()) as house, client_of(house, await house.person()) as client:
+        stream = await client.create_stream("A show")
+        assert stream.content_type is None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.broadcast, stream.slug, stream.stream_key, inputs["aac"])
+            await until_begun(client, stream.slug)
+            found = await client.stream(stream.slug)
+            assert (found.content_type, found.started_at is None) == ("audio/aac", False)
+            nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("kind", ["mp3", "opus"])
 async def test_a_broadcast_goes_on_over_a_line_that_breaks(
     build: Build, inputs: Inputs, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -108,8 +136,17 @@ async def test_a_broadcast_goes_on_over_a_line_that_breaks(
             heard = bytearray()
             cut = trio.Event()
 
+            async def source() -> AsyncIterator[bytes]:
+                """Not to its end before the line broke."""
+                at = 0
+                async for piece in chunked(data):
+                    if at > len(data) / 2:
+                        await cut.wait()
+                    yield piece
+                    at += len(piece)
+
             async def listen() -> None:
-                await until_live(client, stream.slug)
+                await until_begun(client, stream.slug)
                 async with aclosing(client.listen(stream.slug)) as listening:
                     async for piece in listening:
                         heard.extend(piece)
@@ -123,7 +160,7 @@ async def test_a_broadcast_goes_on_over_a_line_that_breaks(
                     await far.broadcast(
                         stream.slug,
                         stream.stream_key,
-                        chunked(data),
+                        source(),
                         realtime=True,
                         notice=reasons.append,
                     )

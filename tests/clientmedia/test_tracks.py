@@ -30,7 +30,7 @@ async def test_a_file_becomes_a_track(build: Build, inputs: Inputs) -> None:
         assert (track.title, track.tags, track.is_public) == ("Ünder “quotes”", ("one", "two"), False)
         assert (track.size, track.kind, track.content_type) == (size, "audio", "audio/flac")
         heard: list[float] = []
-        track = await client.wait_ready(track.id, progress=heard.append, timeout=40)
+        track = await client.wait_ready(track.id, progress=heard.append, timeout=120)
         assert (track.status, track.artist, track.lossless) == ("ready", "The Tests", True)
         assert heard == sorted(heard)
         assert all(0 <= part <= 1 for part in heard)

@@ -257,7 +257,7 @@ def _is_veza(settings: Settings) -> bool:
     try:
         address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}/health"
         with urllib.request.urlopen(
-            address, timeout=3, context=context if settings.tls_cert else None
+            address, timeout=10, context=context if settings.tls_cert else None
         ) as answer:
             return bool(json.load(answer).get("success"))
     except (OSError, ValueError, AttributeError, urllib.error.URLError):

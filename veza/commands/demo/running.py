@@ -115,7 +115,7 @@ def _address(settings: Settings, port: int) -> str:
 async def _answers(url: str) -> bool:
     """Whether a Veza server is there."""
     try:
-        async with httpx.AsyncClient(timeout=2.0, verify=False) as http:
+        async with httpx.AsyncClient(timeout=10.0, verify=False) as http:
             return bool((await http.get(f"{url}/health")).json()["success"])
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return False
@@ -209,7 +209,7 @@ async def _set_back(data: Path, town: Town, filled: Filled) -> None:
         offers_hours={offer.id: bid.hours_ago for bid, offer in filled.offers},
     )
     async with embedded_url(data) as url, open_database(url, size=1, warm=0) as database:
-        with trio.move_on_after(5):
+        with trio.move_on_after(30):
             while await database.read(demonstration.waiting):  # noqa: ASYNC110 (nobody tells other processes)
                 await trio.sleep(0.05)
         await database.write(demonstration.set_back, past)

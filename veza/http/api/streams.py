@@ -391,6 +391,12 @@ def _fields(stream: Stream) -> dict[str, Any]:
         # Without an actor nobody listens; a stream that was on air when the server died waits for its source.
         return shown_fields(stream, stream.state, 0, None)
     state = stream.state if stream.state == "ended" else live.state
+    # The row says what a source sends, and since when, a moment after the actor does.
+    stream = structs.replace(
+        stream,
+        content_type=live.content_type or stream.content_type,
+        started_at=stream.started_at or live.started_at,
+    )
     return shown_fields(stream, state, live.listeners, live.song)
 
 

@@ -116,7 +116,8 @@ $("#all").addEventListener("click", () =>
 $("#unread").addEventListener("change", () => show());
 $("#more").addEventListener("click", () => show(true));
 let soon; // whoever comes back is told many at once
-for (const each of ["notification", "notifications_read"]) {
+// What came before this tab was connected another one may have been told of.
+for (const each of ["notification", "notifications_read", "connected"]) {
   window.addEventListener(`veza:${each}`, () => {
     clearTimeout(soon);
     soon = setTimeout(show, 100);
