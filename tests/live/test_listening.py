@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import time
 from functools import partial
+from typing import Any
 
+import pytest
 import trio
 
 from tests.live.conftest import Air, OnAir
 from tests.live.radio import FRAME, PATIENCE, Listener, Stream, Wire, basic, mp3, song_of, until
+from veza.actors.streams import listening
 from veza.security.signing import Signer
 
 
@@ -46,6 +49,32 @@ async def test_every_listener_hears_exactly_what_the_source_sends(air: Air) -> N
     row = await air.stored(stream, "ended")
     assert (row["listener_count"], row["peak_listeners"]) == (30, 30)
     assert row["bytes_in"] == len(sent)
+
+
+async def test_what_was_counted_last_is_stored_however_slow_the_database_is(
+    air: Air, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "SECOND", 0.02)
+    monkeypatch.setattr(listening, "STORED_EVERY", 10**9)  # only when nobody is there any more
+    stream = await air.stream()
+    source = await air.source(stream)
+    await air.stored(stream, "live")
+    write, answers = air.house.db.write, trio.Event()
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        await answers.wait()
+        return await write(*args, **more)
+
+    monkeypatch.setattr(air.house.db, "write", slow)
+    await source.close()
+    # What was counted so far waits behind what is being stored.
+    await until(lambda: "counts" in [note.kind for note in air.streams._shown[stream.id].air.notes][1:])
+    await air.listener(stream.path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(air.end, stream)
+        await air.is_(stream, "ended")
+        answers.set()
+    assert (await air.stored(stream, "ended"))["listener_count"] == 1
 
 
 async def test_a_listeners_head_is_as_from_icecast(air: Air) -> None:

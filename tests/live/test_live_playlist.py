@@ -13,9 +13,11 @@ import trio.testing
 from tests.live.conftest import OnAir
 from tests.live.radio import PATIENCE, broadcast, until
 from tests.media.inputs import Inputs, ffmpeg
+from veza.actors.streams import listening
 from veza.config import Settings
 from veza.http import live
 from veza.http.live_house import hls_maker
+from veza.media.live.playlist import PLAYLIST
 from veza.media.live_hls import LiveHlsFailed
 from veza.security.signing import Signer
 
@@ -87,6 +89,44 @@ async def test_the_playlist_of_a_private_stream_carries_its_signature_along(
         await air.end(stream)
         await until(lambda: not directory.exists())
         assert (await air.ask(f"GET {signed}/index.m3u8 HTTP/1.1")).status == 404
+
+
+async def test_a_crash_forgets_neither_what_failed_nor_what_is_left(
+    on_air: OnAir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    async def make(directory: Path, content_type: str, receive: trio.MemoryReceiveChannel[bytes]) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise LiveHlsFailed("as asked")
+        (directory / PLAYLIST).write_text("#EXTM3U\n")
+        async for _ in receive:
+            pass
+
+    monkeypatch.setattr("veza.app.hls_maker", lambda settings: make)
+    monkeypatch.setattr(listening, "HLS_PAUSE", 3600.0)
+    async with on_air(stream_hls_idle=3600.0) as air, trio.open_nursery() as nursery:
+        stream = await air.stream()
+        await air.source(stream)
+        system, path = air.house.app.core.system, f"streams/{stream.id}"
+
+        async def watch() -> None:
+            assert (await air.ask(f"GET {stream.path}/index.m3u8 HTTP/1.1")).status == 200
+
+        nursery.start_soon(watch)
+        failed = air.streams._shown[stream.id].air
+        await until(lambda: failed.hls is not None and failed.hls.failed)
+        monkeypatch.setattr(listening, "HLS_PAUSE", 0.01)
+        system.restart(path)
+        directory = air.house.app.services.library.stream(stream.slug)
+        await until((directory / PLAYLIST).exists)
+        await air.end(stream)
+        await until(lambda: failed.playlist_left)
+        air.change(stream_hls_idle=0.1)
+        system.restart(path)
+        await until(lambda: not directory.exists())
 
 
 async def test_so_many_are_made_at_once_and_no_more(settings: Settings, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from veza.actors.kernel import Stop
 from veza.actors.streams import refusals
 from veza.actors.streams.air import Air
 from veza.actors.streams.base import NoteAgain
-from veza.actors.streams.broadcasting import Broadcasting, NotRead
+from veza.actors.streams.broadcasting import DRAINING, Broadcasting, NotRead
 from veza.actors.streams.fanout import Fanout
 from veza.actors.streams.listener import Progressive
 from veza.actors.streams.listening import Listening, PartNow
@@ -86,6 +86,7 @@ class StreamActor(Listening, Broadcasting):
             if isinstance(listener, Progressive):
                 listener.waiting = False  # who waits for him may be gone; to wait twice does no harm
         self.tick_soon()
+        self.wait_again(DRAINING)
         self.pass_in(0.0)
         if not air.noting:
             self.store()

@@ -188,11 +188,11 @@ class StreamBase(Actor):
     def noted(self, note: Note, result: Any, error: Exception | None) -> None:
         raise NotImplementedError
 
-    def count_up(self) -> None:
-        """Store what was counted."""
+    def count_up(self, *, last: bool = False) -> None:
+        """Store what was counted. `last`: nothing more will be."""
         air = self.air
         counts = air.counts
-        if any(note.kind == "counts" for note in list(air.notes)[1:]):
+        if not last and any(note.kind == "counts" for note in list(air.notes)[1:]):
             return  # the database is away: it goes on adding up
         if counts.listeners or counts.listened >= 1 or counts.bytes_in:
             listened = math.floor(counts.listened)

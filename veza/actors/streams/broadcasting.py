@@ -243,7 +243,7 @@ class Broadcasting(StreamBase):
         await self.run_pass()
         self.stop_hls()
         self.stop_recording()
-        self.count_up()
+        self.count_up(last=True)
 
     def recordings_closed(self) -> None:
         """Once all files are closed an ended stream is stored as such."""

@@ -56,6 +56,7 @@ class HlsFeed:
         self._make = make
         self._send, self._receive = trio.open_memory_channel[bytes](WAITING)
         self.dropped = 0  # pieces
+        self.failed = False  # its child has; until another is tried it keeps its place
 
     def add(self, data: bytes) -> None:
         """Never blocks."""

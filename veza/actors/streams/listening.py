@@ -177,6 +177,16 @@ class Listening(StreamBase):
         if self.fanout.behind:
             self.context.timer(patience, PartNow())
 
+    def wait_again(self, patience: float) -> None:
+        """After a crash: what was waited for is waited for anew."""
+        air = self.air
+        if self.fanout.behind and (air.closing or air.state == "ended"):
+            self.context.timer(patience, PartNow())
+        if air.hls is not None and air.hls.failed:
+            self._try_later(air.hls)
+        if air.playlist_left:
+            self._remove_later()
+
     def part_now(self) -> None:
         for listener in list(self.fanout.behind):
             self.left(listener)
@@ -281,7 +291,8 @@ class Listening(StreamBase):
             return
         if message.error is not None:
             log.error("live HLS failed", stream=self.stream_id, error=str(message.error)[:200])
-            self.context.timer(HLS_PAUSE, HlsCleared(message.feed))
+            message.feed.failed = True
+            self._try_later(message.feed)
         elif air.closing or (self._watched() and air.state != "ended"):
             air.hls = None  # the next one goes on with the same list
             self._start_hls()
@@ -299,9 +310,15 @@ class Listening(StreamBase):
         air.hls = None
         if air.state == "ended":
             air.playlist_left = True
-            self.context.timer(self.settings.stream_hls_idle, RemovePlaylist())
+            self._remove_later()
         elif self._watched():
             self._start_hls()
+
+    def _try_later(self, feed: HlsFeed) -> None:
+        self.context.timer(HLS_PAUSE, HlsCleared(feed))
+
+    def _remove_later(self) -> None:
+        self.context.timer(self.settings.stream_hls_idle, RemovePlaylist())
 
     def remove_playlist(self) -> None:
         """Whoever wanted to hear the end has."""
