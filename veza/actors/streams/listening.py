@@ -286,19 +286,19 @@ class Listening(StreamBase):
 
     def hls_over(self, message: HlsOver) -> None:
         """A child has ended; it keeps its place until what it made is dealt with."""
-        air = self.air
-        if air.hls is not message.feed:
+        air, feed = self.air, message.feed
+        if feed is None or feed is not air.hls:
             return
         if message.error is not None:
             log.error("live HLS failed", stream=self.stream_id, error=str(message.error)[:200])
-            message.feed.failed = True
-            self._try_later(message.feed)
+            feed.failed = True
+            self._try_later(feed)
         elif air.closing or (self._watched() and air.state != "ended"):
             air.hls = None  # the next one goes on with the same list
             self._start_hls()
         else:
             job = finish if air.state == "ended" else remove
-            self.context.job(self._deal_with_hls, job, then=partial(_cleared, message.feed))
+            self.context.job(self._deal_with_hls, job, then=partial(_cleared, feed))
 
     async def _deal_with_hls(self, job: Callable[[Path], None]) -> None:
         await trio.to_thread.run_sync(job, self.library.stream(self.mount.slug))
