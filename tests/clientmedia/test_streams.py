@@ -36,6 +36,12 @@ async def until_live(client: VezaClient, slug: str) -> None:
         await trio.sleep(0.02)
 
 
+async def until_listed(client: VezaClient, slug: str) -> None:
+    """Lists of what is on air are made of what is stored, which is a moment later."""
+    while slug not in [found.slug for found in (await client.streams(live=True)).items]:  # noqa: ASYNC110
+        await trio.sleep(0.02)
+
+
 async def until_begun(client: VezaClient, slug: str) -> None:
     """It can be heard, perhaps from what was kept of it: a short broadcast may be over before anybody looks."""
     while (await client.stream(slug)).state == "created":  # noqa: ASYNC110 (a server's state)
@@ -93,7 +99,7 @@ async def test_songs_are_told_and_the_end_is_heard_by_the_source(build: Build, i
             begin = partial(client.broadcast, stream.slug, stream.stream_key, for_ever(), realtime=True)
             nursery.start_soon(begin)
             await until_live(client, stream.slug)
-            assert stream.slug in [found.slug for found in (await client.streams(live=True)).items]
+            await until_listed(client, stream.slug)
             await client.set_song(stream.slug, stream.stream_key, "Somebody – Something")
             assert (await client.stream(stream.id)).song == "Somebody – Something"
             with pytest.raises(AuthFailed):
