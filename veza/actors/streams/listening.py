@@ -286,8 +286,8 @@ class Listening(StreamBase):
 
     def hls_over(self, message: HlsOver) -> None:
         """A child has ended; it keeps its place until what it made is dealt with."""
-        air, feed = self.air, message.feed
-        if feed is None or feed is not air.hls:
+        air, feed = self.air, self.air.hls
+        if feed is None or feed is not message.feed:
             return
         if message.error is not None:
             log.error("live HLS failed", stream=self.stream_id, error=str(message.error)[:200])
