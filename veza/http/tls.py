@@ -72,24 +72,20 @@ class TlsLine(Line):
                 return
 
     async def receive(self, size: int = READ_SIZE) -> bytes:
-        fetched = False
+        if self._tls.pending() or self._incoming.pending:
+            await trio.lowlevel.checkpoint()  # before anything is taken, for who is cancelled loses nothing
         while True:
             try:
-                data = self._tls.read(size)
+                return self._tls.read(size)
             except ssl.SSLWantReadError:
                 if not await self._fetch():
                     return b""
-                fetched = True
             except ssl.SSLZeroReturnError:
                 return b""
             except ssl.SSLEOFError:
                 return b""  # cut without close_notify; HTTP and WebSocket have framings of their own
             except (ssl.SSLError, ValueError) as error:
                 raise trio.BrokenResourceError from error
-            else:
-                if not fetched:
-                    await trio.lowlevel.checkpoint()
-                return data
 
     def write(self, data: bytes | memoryview) -> int:
         if self.closed:
