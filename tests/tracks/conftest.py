@@ -29,6 +29,7 @@ from tests.chat.conftest import (  # noqa: F401
 from tests.chat.conftest import settings as chat_settings  # noqa: F401
 from tests.media.inputs import Inputs
 from tests.tracks.wire import PATIENCE, Reply, ask, part, upload
+from veza import app
 from veza.actors.processing import ProcessingActor
 from veza.actors.upload_desk import Desk
 from veza.config import Settings
@@ -59,6 +60,16 @@ def settings(chat_settings: Settings) -> Settings:  # noqa: F811
 def nobody_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tracks stay as they were brought: what becomes of them is told in tests/media."""
     monkeypatch.setattr(ProcessingActor, "_look", lambda self: None)
+
+
+@pytest.fixture(autouse=True)
+def nobody_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server sweeps when it starts, and is slow at, would not be there for a sweep of the test's own."""
+
+    async def never(*_: Any) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(app, "again_and_again", never)
 
 
 @pytest.fixture
