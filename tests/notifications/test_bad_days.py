@@ -24,7 +24,7 @@ from veza.actors.notices.notifier import NotifierActor
 from veza.actors.notices.told import Book
 from veza.actors.room import RoomActor
 from veza.config import Settings
-from veza.db import courier, outbox
+from veza.db import connections, courier, outbox
 from veza.db.outbox import Event
 from veza.db.pool import open_database
 
@@ -130,7 +130,10 @@ async def far_from_its_database(settings: Settings, url: str) -> AsyncIterator[t
     cable = Cable(url)
     async with trio.open_nursery() as nursery:
         await nursery.start(cable.serve)
-        async with open_database(cable.url, size=4) as db, open_house(settings, db) as house:
+        async with (
+            open_database(cable.url, size=4, acquire_timeout=30.0) as db,
+            open_house(settings, db) as house,
+        ):
             yield house, cable
         nursery.cancel_scope.cancel()
 
@@ -141,6 +144,7 @@ async def test_the_line_to_the_database_breaks_in_a_pass(
 ) -> None:
     """Cut before the pass is stored, or after it and before anybody heard so: everybody is told, once."""
     monkeypatch.setattr(courier_actor, "_AGAIN", 0.05)
+    monkeypatch.setattr(connections, "CONNECT_TIMEOUT", 30.0)
     with trio.fail_after(BOUND):
         async with far_from_its_database(settings, database_url) as (house, cable):
             me, you = await house.people(2)
