@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -111,6 +112,34 @@ async def test_a_source_that_is_shown_out_is_hung_up_on(studio: Air, film: str) 
         await studio.end(stream)
         await until(lambda: bool(done))
     assert done[0].returncode != 0
+
+
+async def test_a_child_that_hangs_holds_up_nobody(
+    studio: Air, film: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = trio.Event()
+
+    class Hung:
+        async def send(self, flv: bytes) -> None:
+            await trio.lowlevel.checkpoint()
+
+        async def finish(self) -> None:
+            await trio.lowlevel.checkpoint()
+
+        async def receive(self) -> bytes:
+            await trio.sleep_forever()
+
+    @asynccontextmanager
+    async def hung() -> AsyncIterator[Hung]:
+        yield Hung()
+        ended.set()
+
+    monkeypatch.setattr(live_rtmp, "open_remux", hung)
+    monkeypatch.setattr(live_rtmp, "FINISH", 0.1)
+    stream = await studio.stream()
+    await broadcast(ffmpeg(), "-i", film, "-c", "copy", "-f", "flv", address(studio, stream.key))
+    with trio.fail_after(PATIENCE):
+        await ended.wait()
 
 
 async def test_it_is_off_unless_it_is_asked_for(air: Air) -> None:

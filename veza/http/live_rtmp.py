@@ -26,7 +26,7 @@ from veza.db.streams import Mount
 from veza.http.listen import accept
 from veza.http.live_access import LiveAccess
 from veza.http.refusal import Refused
-from veza.media.remux import Remux, open_remux
+from veza.media.remux import FINISH, Remux, open_remux
 from veza.media.rtmp import FLV_HEADER, Ended, Media, ProtocolError, Publish, RtmpSession
 from veza.security import stream_keys
 from veza.security.rates import neighbourhood
@@ -143,6 +143,7 @@ class _Connection:
             except (trio.BrokenResourceError, trio.TooSlowError, ProtocolError) as error:
                 _log.debug("a broadcast ended", reason=str(error) or type(error).__name__)
             await remux.finish()
+            nursery.cancel_scope.deadline = trio.current_time() + FINISH
 
     async def _next(self) -> Event | None:
         """What comes next; None at the end, or when nothing comes for so long that it counts as dropped."""

@@ -11,8 +11,10 @@ import trio
 
 from veza.media.child import open_process
 
-FINISH: Final = 5.0
-"""Seconds a child has to give away what it still holds."""
+STUCK: Final = 20.0
+"""Seconds a child may take nothing before it is given up."""
+FINISH: Final = 20.0
+"""Seconds a child has to give away what it still holds, once nothing more comes."""
 
 
 class Remux:
@@ -22,9 +24,10 @@ class Remux:
         self._process = process
 
     async def send(self, flv: bytes) -> None:
-        """Waits while it is behind. Raises trio.BrokenResourceError: it has ended."""
+        """Waits while it is behind. Raises trio.BrokenResourceError: it has ended; trio.TooSlowError: it is stuck."""
         assert self._process.stdin is not None
-        await self._process.stdin.send_all(flv)
+        with trio.fail_after(STUCK):
+            await self._process.stdin.send_all(flv)
 
     async def finish(self) -> None:
         """Nothing more comes."""
