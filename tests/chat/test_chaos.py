@@ -51,8 +51,8 @@ class Bug(Exception):
 class Gremlin:
     """Makes every place fail now and then, until it is let go."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, dice: random.Random, chance: float) -> None:
-        self.dice, self.chance, self.bites = dice, chance, 0
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, dice: random.Random) -> None:
+        self.dice, self.chance, self.bites = dice, 0.0, 0
         for where, name in PLACES:
             monkeypatch.setattr(where, name, self._bitten(getattr(where, name)))
 
@@ -194,24 +194,26 @@ async def test_whatever_fails_everything_asked_is_answered(
     people = await house.people(5)
     room = await house.room(*people[:3])  # the others become members by joining
     talkers = [Talker(house, person, room.id, dice) for person in people]
-    gremlin = Gremlin(monkeypatch, dice, 0.01)
+    gremlin = Gremlin(monkeypatch, dice)
+
+    def answered() -> bool:
+        for talker in talkers:
+            if talker.client is not None:
+                if talker.client.ended.is_set():
+                    talker.gone()
+                else:
+                    talker.listen()
+        return not any(talker.asked for talker in talkers)
+
     with trio.fail_after(120):
-        async with trio.open_nursery() as nursery:
-            for talker in talkers:
-                nursery.start_soon(talker.talk, 120)
-        gremlin.chance = 0
-        assert gremlin.bites > 10
-
-        def answered() -> bool:
-            for talker in talkers:
-                if talker.client is not None:
-                    if talker.client.ended.is_set():
-                        talker.gone()
-                    else:
-                        talker.listen()
-            return not any(talker.asked for talker in talkers)
-
-        await eventually(answered)
+        # Mostly once; but a room that waits for its database has much to do at once, and few steps to fail in.
+        while gremlin.bites <= 10:
+            gremlin.chance = 0.01
+            async with trio.open_nursery() as nursery:
+                for talker in talkers:
+                    nursery.start_soon(talker.talk, 120)
+            gremlin.chance = 0
+            await eventually(answered)
         # And the room is as good as new: everybody hears the last word.
         for talker in talkers:
             if talker.client is None:
