@@ -68,6 +68,8 @@ async def test_the_lines_of_curl(veza: Veza, server: Here, db: Database) -> None
         assert everything["people"] == []
         assert suggested["suggestions"] == []
 
+        while not (await ada.notifications()).notifications:  # the courier is on its way
+            pass
         news, read, wanted = await typed(lines("docs/notifications.md"), ada, server, veza)
         assert (news["unread"], read["unread"]) == (1, 0)
         assert wanted["preferences"]["like"]["socket"] is False
