@@ -105,6 +105,7 @@ async def test_first_the_tree_then_what_changes(ticks: trio.Semaphore, server: A
         assert {"", "platform", "platform/ledger", "rooms", "sessions"} <= set(rows)
         assert (await frame(second, "tree"))["actors"] == tree["actors"], "one look serves both"
         server.core.rooms.ref(1)
+        await until(lambda: server.core.system.inspect("rooms/1").state == "running")
         while True:
             ticks.release()
             changes = await frame(ws, "tree_changes")
