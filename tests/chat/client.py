@@ -6,6 +6,7 @@ hand and the frames by wsproto, so that a test can also send what no good client
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import socket
@@ -107,7 +108,10 @@ class Client:
                         case Ping():
                             self.pings += 1
                             if self.answers_pings:
-                                await self.event(event.response())
+                                with contextlib.suppress(
+                                    trio.BrokenResourceError
+                                ):  # its last words wait still
+                                    await self.event(event.response())
                         case CloseConnection(code=code, reason=reason):
                             self.code, self.reason = code, reason
                             with_reply = self._ws.state.name == "REMOTE_CLOSING"

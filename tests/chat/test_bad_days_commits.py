@@ -15,7 +15,7 @@ import trio
 import veza.app
 from tests.chat.books import heard, stored, until, with_the_ledger
 from tests.chat.cable import Cable
-from tests.chat.client import fence
+from tests.chat.client import PATIENCE, fence
 from tests.chat.conftest import House, open_house
 from tests.chat.talkers import Talker, check
 from veza.app import open_core, open_server
@@ -39,7 +39,10 @@ async def cable(database_url: str) -> AsyncIterator[Cable]:
 async def house_at(cable: Cable, settings: Settings) -> AsyncIterator[House]:
     """A house at the far end of the cable."""
     # In the end a connection may be left that is silent: nobody need wait for it.
-    async with open_database(cable.url, close_patience=0.1) as db, open_house(settings, db) as house:
+    database = open_database(
+        cable.url, acquire_timeout=PATIENCE, statement_timeout=PATIENCE, close_patience=0.1
+    )
+    async with database as db, open_house(settings, db) as house:
         yield house
 
 

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from tests.chat.books import stored, until
-from tests.chat.client import Client, Closed, Rejected, fence
+from tests.chat.client import PATIENCE, Client, Closed, Rejected, fence
 from tests.chat.conftest import House, Person, open_house
 from tests.chat.talkers import Talker, check
 from veza.config import Settings
@@ -50,7 +50,8 @@ async def server() -> AsyncIterator[EmbeddedPostgres]:
 
 @asynccontextmanager
 async def house_on(server: EmbeddedPostgres, settings: Settings) -> AsyncIterator[House]:
-    async with open_database(server.url) as db, open_house(settings, db) as house:
+    database = open_database(server.url, acquire_timeout=PATIENCE, statement_timeout=PATIENCE)
+    async with database as db, open_house(settings, db) as house:
         yield house
 
 
