@@ -173,6 +173,35 @@ async def test_what_is_read_in_one_place_is_read_in_all(build: Build, browser: B
                 assert [page.complaints for page in pages] == [[], [], []]
 
 
+# The first answer that lists notifications waits for `held` to be called.
+HOLD = """{
+    const real = window.fetch;
+    window.fetch = async (...asked) => {
+        const answer = await real(...asked);
+        if (!window.held && String(asked[0]).includes('/notifications?'))
+            await new Promise((go) => { window.held = go });
+        return answer;
+    };
+}"""
+
+
+async def test_an_answer_that_is_older_than_what_was_told_counts_for_nothing(
+    build: Build, browser: Browser
+) -> None:
+    async with build(**OURS) as house:
+        person, other = await house.people(2)
+        async with looking(browser, house, person, "/market") as page:
+            with trio.fail_after(BOUND):
+                await page.run(HOLD)
+                await page.run("window.dispatchEvent(new Event('veza:connected'))")
+                await page.until("Boolean(window.held)")
+                await ask(house, other, "PUT", f"/users/{person.id}/follow")
+                await page.until(f"{BADGE}.textContent === '1' && !{BADGE}.hidden")
+                await page.run("window.held(), new Promise((go) => setTimeout(go, 100))")
+                await page.until(f"{BADGE}.textContent === '1' && !{BADGE}.hidden")
+                assert await page.run("document.querySelectorAll('.notices a').length") == 1
+
+
 async def test_filters_stand_in_the_address(build: Build, browser: Browser) -> None:
     async with build(**OURS) as house:
         owner, reader = await house.people(2)

@@ -38,6 +38,7 @@ export const bell = h("div", { class: "bell-place" }, button, panel, heard);
 
 let unread = 0;
 let asked = 0;
+let answered = 0; // the number of the last look whose answer is here
 let last = 0;
 
 function count(found) {
@@ -55,16 +56,22 @@ function item(notice) {
 async function look() {
   const order = ++asked;
   bell.hidden = !session();
-  if (!session()) return count(0);
+  if (!session()) {
+    answered = order;
+    return count(0);
+  }
   try {
     const { data } = await whole("GET", `/notifications?limit=${SHOWN}`);
     if (order !== asked) return;
+    answered = order;
     last = Date.now();
     list.replaceChildren(...data.notifications.map(item));
     say(state, data.notifications.length ? "" : "Nothing yet.");
     count(data.unread);
   } catch (error) {
-    if (order === asked) say(state, sentence(error), true);
+    if (order !== asked) return;
+    answered = order;
+    say(state, sentence(error), true);
   }
 }
 
@@ -94,6 +101,7 @@ window.addEventListener("veza:notification", ({ detail: notice }) => {
   say(state, "");
   count(notice.unread ?? unread + 1);
   heard.textContent = list.firstChild.querySelector("a span").textContent;
+  if (answered !== asked) look(); // what is being answered may not know of it
 });
 window.addEventListener("veza:notifications_read", look);
 window.addEventListener("veza:connected", look);
