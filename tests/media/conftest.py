@@ -28,6 +28,7 @@ from tests.chat.conftest import (  # noqa: F401
     settings,
     shared_database,
 )
+from tests.conftest import PATIENCE
 from tests.media.inputs import Inputs
 from veza.actors.kernel import Actor, System, open_system
 from veza.actors.presence import Deliver
@@ -142,11 +143,12 @@ def open_studio(postgres: Any, tmp_path: Path) -> AsyncIterator[Open]:
     url = postgres.create()
 
     @asynccontextmanager
-    async def opened(**how: Any) -> AsyncIterator[Studio]:
+    async def studio(**how: Any) -> AsyncIterator[Studio]:
         library = Library(tmp_path)
         library.prepare()
         heard: list[dict[str, Any]] = []
-        async with open_database(url) as db, open_system(stop_timeout=STOP_TIMEOUT) as system:
+        opened = open_database(url, acquire_timeout=PATIENCE, statement_timeout=PATIENCE)
+        async with opened as db, open_system(stop_timeout=STOP_TIMEOUT) as system:
             ear = system.supervisor("ears").ensure("ear", lambda: Ear(heard), capacity=Ear.mailbox_capacity)
             owners = await db.read(_fetch, "SELECT id FROM users ORDER BY id LIMIT 1")
             owner_id = owners[0]["id"] if owners else await db.write(someone, "owner")
@@ -163,7 +165,7 @@ def open_studio(postgres: Any, tmp_path: Path) -> AsyncIterator[Open]:
             finally:
                 processing.close()
 
-    yield opened
+    yield studio
     postgres.drop(url)
 
 
