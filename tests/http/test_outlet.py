@@ -268,7 +268,7 @@ async def test_a_reader_that_is_merely_slow_is_not_reset(mock_clock: MockClock) 
 
 
 async def test_a_client_that_floods_pings_and_does_not_read_is_bounded() -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         config = house_settings(outlet_limit=50_000, outlet_close_grace=0.3)
         async with open_house(config=config) as house:
             client = await house.websocket(receive_buffer=4096)
