@@ -12,6 +12,7 @@ import { termsForm } from "./terms.js";
 const id = Number(location.pathname.split("/")[2]);
 const STATUS = { open: "for sale", sold: "sold", closed: "not for sale now", removed: "gone" };
 let listing;
+let asked = 0; // an answer that others have overtaken is shown no more
 
 const owns = () => session()?.user?.id === listing.owner.id;
 
@@ -35,16 +36,18 @@ function show() {
 }
 
 /** What one can do about it: the owner sees the offers, others make one or see the one they made. */
-async function trade() {
+async function trade(order) {
   const [place, title] = [$("#offers"), $("#trade-title")];
   $("#trade").hidden = false;
   if (owns()) {
     const { data } = await whole("GET", `/listings/${id}/offers?limit=100`);
+    if (order !== asked) return;
     title.textContent = data.offers.length ? count(data.offers.length, "offer") : "No offers yet";
     place.replaceChildren(h("ul", { class: "plain-list" }, ...data.offers.map((each) => offerCard(each, begin))));
     return;
   }
   const { data } = session() ? await whole("GET", "/offers?type=sent&limit=100") : { data: { offers: [] } };
+  if (order !== asked) return;
   const mine = data.offers.filter((each) => each.listing.id === id);
   const open = mine.some((each) => ["pending", "countered"].includes(each.status));
   title.textContent = open
@@ -66,13 +69,17 @@ async function trade() {
 }
 
 async function begin() {
+  const order = ++asked;
   try {
-    listing = await call("GET", `/listings/${id}`);
+    const found = await call("GET", `/listings/${id}`);
+    if (order !== asked) return;
+    listing = found;
     show();
     gallery($("#pictures"), listing);
-    await trade();
-    say($("#state"), "");
+    await trade(order);
+    if (order === asked) say($("#state"), "");
   } catch (error) {
+    if (order !== asked) return;
     if (listing) return say($("#state"), sentence(error), true);
     $("#missing").textContent = sentence(error);
     $("#missing").hidden = false;
