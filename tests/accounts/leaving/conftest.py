@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.live.conftest import (
     air,
     build,
@@ -28,3 +30,9 @@ __all__ = [
     "settings",
     "shared_database",
 ]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account is gone with the answer, however long that takes here; elsewhere the answer does not wait for ever."""
+    monkeypatch.setattr("veza.http.api.deletion.PATIENCE", 150.0)

@@ -41,7 +41,7 @@ class Scene:
 
     async def http(self, method: str, path: str, person: Person, body: Any = None) -> httpx.Response:
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.air.port}/api/v1", timeout=60
+            base_url=f"http://127.0.0.1:{self.air.port}/api/v1", timeout=180
         ) as client:
             headers = {"Authorization": f"Bearer {person.token}"}
             return await client.request(method, path, headers=headers, json=body)
