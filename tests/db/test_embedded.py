@@ -126,6 +126,7 @@ async def test_it_starts_keeps_what_was_stored_and_starts_again_at_once(tmp_path
     data = tmp_path / "veza-data"
     with trio.fail_after(BOUND):
         async with run_embedded(data) as server:
+            server.patience = BOUND  # it is to end in order, however slow the machine is
             await with_connection(server.url, run, "CREATE TABLE stored (number bigint)")
             await with_connection(server.url, run, "INSERT INTO stored VALUES (7)")
             pid = server.pid
@@ -395,6 +396,7 @@ async def test_killed_under_load_it_comes_back_and_nothing_acknowledged_is_lost(
 
     with trio.fail_after(BOUND):
         async with run_embedded(tmp_path / "veza-data") as server, open_database(server.url) as db:
+            server.patience = BOUND
             await db.write(run, "CREATE TABLE stored (number bigint PRIMARY KEY)")
             async with trio.open_nursery() as nursery:
                 for start in range(10):
