@@ -213,8 +213,7 @@ async def test_what_is_wrong_is_said_with_what_to_do(veza: Veza) -> None:
     (veza.home / "data").write_text("a file")
     (veza.home / ".env").write_text("JWT_SECERT=x\nUNRELATED=1\n")
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+        taken.bind(("127.0.0.1", 0))  # and does not listen: doctor would wait for what it says
         done = await veza(
             "doctor",
             PORT=str(taken.getsockname()[1]),
