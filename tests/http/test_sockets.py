@@ -130,10 +130,10 @@ async def test_close_codes(frames: bytes, code: int) -> None:
             opcode, payload = await client.frame()
             assert opcode == 8
             assert (int.from_bytes(payload[:2], "big") if payload else 1005) == code
-            await client.send(client_frame(payload[:2], 8))
-            await (
-                client.stream.send_eof()
-            )  # after a frame that was too large nothing else is understood any more
+            if frames[0] != 0x88:  # else it has said so already
+                await client.send(client_frame(payload[:2], 8))
+            if code == 1009:  # after a frame that was too large nothing else is understood any more
+                await client.stream.send_eof()
             await client.rest()
             await other.send(client_frame(b"still here"))
             assert await other.text() == "still here"
