@@ -93,6 +93,18 @@ def test_a_rooms_name_is_of_one_form(text: str) -> None:
     assert name.isprintable() or not any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in name)
 
 
+@pytest.mark.parametrize("text", ["\u3164", "\u2800 \u2800", "\u200d\ufe0f", "\u115f"])
+def test_what_cannot_be_seen_is_no_name(text: str) -> None:
+    assert not rules.shows(text)
+    with pytest.raises(Refused):
+        rules.room_name(text)
+
+
+@pytest.mark.parametrize("text", ["a", "\U0001f469\u200d\U0001f3a4", "❤\ufe0f", "ㅎ", "\u0903", "…"])
+def test_what_can_be_seen_is_one(text: str) -> None:
+    assert rules.shows(text) and rules.room_name(text) == text
+
+
 @given(TEXT)
 def test_nonces_come_back_as_they_were_and_ours_are_never_shown(text: str) -> None:
     try:

@@ -62,7 +62,7 @@ async def test_what_no_listing_can_be(market: Market) -> None:
     ann = await market.person()
     good = {"title": "Bass", "category": "basses", "state": "good", "price_cents": 1}
     wrong = {
-        "title": ["", "ab", "a" * 101, "two\nlines", 7, None, "nul\x00"],
+        "title": ["", "ab", "a" * 101, "two\nlines", 7, None, "nul\x00", "\u200b\u3164 \u2060"],
         "description": ["a" * 5001, "bell\x07", 7, []],
         "category": [None, True, 1.5, [], 0, -1],
         "state": ["old", "", None, 1],

@@ -24,6 +24,8 @@ _BLANK = regex.compile(r"[\p{Cc}\p{Z}]")
 _MENTION = regex.compile(r"(?<![\w@])@(\w{1,50})")
 # Invisible, and good for passing one name off as another. Joiners are not in it: scripts and emoji need them.
 _UNSEEN = regex.compile(r"[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+# U+2800 is Braille without a dot. Control characters are refused elsewhere, with a reason.
+_SHOWN = regex.compile(r"[^\p{Default_Ignorable_Code_Point}\p{Z}\p{Cf}\u2800]")
 _TYPE = regex.compile(r"[a-z][a-z_]{0,19}")
 _EMOJI = regex.compile(
     r"(?!\p{RI}\Z)(?=.*?(?:\p{Emoji_Presentation}|\p{Extended_Pictographic}|\p{RI}\p{RI}|[0-9#*]\uFE0F?\u20E3))\X",
@@ -53,6 +55,11 @@ def content(text: str) -> str:
     if holds_control(text):
         raise Refused(INVALID_FORMAT, "A message must not hold control characters.", field="content")
     return text
+
+
+def shows(text: str) -> bool:
+    """Is anything in it that can be seen?"""
+    return _SHOWN.search(text) is not None
 
 
 def is_line(text: str, most: int) -> bool:
@@ -121,7 +128,7 @@ def emoji(text: str) -> str:
 def room_name(text: str) -> str:
     """A room's name in its stored form: NFC, 1 to 50 characters, not digits alone, no slash."""
     name = unicodedata.normalize("NFC", text).strip()
-    if not 1 <= len(name) <= 50:
+    if not 1 <= len(name) <= 50 or not shows(name):
         raise Refused(INVALID_FORMAT, "A room's name has 1 to 50 characters.", field="name")
     if name.isdecimal():
         raise Refused(INVALID_FORMAT, "A room's name needs something besides digits.", field="name")

@@ -10,6 +10,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
+from veza.actors import rules
+
 TITLE_LENGTH: Final = 200
 FILENAME_LENGTH: Final = 255
 TAGS: Final = 20
@@ -22,8 +24,10 @@ _EXTENSION: Final = re.compile(r"(?<=.)\.[A-Za-z0-9]{1,5}$", re.DOTALL)
 
 
 def one_line(text: str) -> str:
-    """Composed (NFC), without control characters, every run of spaces one space, none at the ends."""
-    return _SPACE.sub(" ", _CONTROL.sub(" ", unicodedata.normalize("NFC", text))).strip()
+    """Composed (NFC), without control characters, every run of spaces one space, none at the ends; empty where nothing
+    of it can be seen."""
+    line = _SPACE.sub(" ", _CONTROL.sub(" ", unicodedata.normalize("NFC", text))).strip()
+    return line if rules.shows(line) else ""
 
 
 def tags(given: str | Iterable[str]) -> list[str]:

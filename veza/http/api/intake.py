@@ -3,7 +3,7 @@
 A body or a query string is described by a `msgspec.Struct`; only its fields are ever looked at, so whatever else a
 client sends (`role`, `is_active`…) goes nowhere. Fields are converted one by one, so that an answer names everything
 that is wrong at once. A field's type says what fits; `Meta(extra={"says": …})` says it to people.
-No text with a NUL passes: PostgreSQL cannot hold one.
+No text with a NUL passes: PostgreSQL cannot hold one. Of what is trimmed, a text of invisible characters is empty.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import msgspec
 from quart import Response, request
 from werkzeug.datastructures import MultiDict
 
+from veza.actors import rules
 from veza.http.api.envelope import ApiError, bad_request, invalid
 from veza.http.api.openapi import describe
 
@@ -81,7 +82,7 @@ class Form(Generic[T]):
                 wrong[field.encoded] = NUL_SENTENCE
                 continue
             if field.trim and isinstance(value, str):
-                value = value.strip()
+                value = value.strip() if rules.shows(value) else ""
             try:
                 values[field.name] = msgspec.convert(value, field.type, strict=strict)
             except msgspec.ValidationError as error:
