@@ -12,7 +12,7 @@ import trio
 
 from tests.live.conftest import Air, OnAir
 from tests.live.radio import FRAME, PATIENCE, Listener, Stream, Wire, basic, mp3, song_of, until
-from veza.actors.streams import listening
+from veza.actors.streams import actor, broadcasting, listening
 from veza.security.signing import Signer
 
 
@@ -302,6 +302,34 @@ async def test_who_never_reads_costs_nobody_anything_and_is_let_go(on_air: OnAir
         assert await reads.hear_until(mp3(number - 1, 1))
         heard = await deaf.hear_all()  # what the kernels held, then the end
         assert heard.startswith(mp3(0, 10))
+
+
+@pytest.mark.parametrize("end", ["of the stream", "of the server"])
+async def test_a_crash_at_the_end_does_not_wait_for_ever_for_who_never_reads(
+    on_air: OnAir, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    async with on_air(stream_pass_wait=0.001, shutdown_send_timeout=3600.0) as air:
+        stream = await air.stream()
+        source = await air.source(stream)
+        reads = await air.listener(stream.path)
+        deaf = await air.listener(stream.path, receive_buffer=4096)
+        fanout, number = air.streams._shown[stream.id].fanout, 10
+        with trio.fail_after(PATIENCE):
+            while not fanout.behind:
+                number = await _flood(air, stream, source, reads, number, 300_000)
+        monkeypatch.setattr(broadcasting, "DRAINING", 3600.0)
+        if end == "of the stream":
+            await air.end(stream)
+            monkeypatch.setattr(actor, "DRAINING", 0.1)
+        else:
+            monkeypatch.setattr(actor, "DRAINING", 3600.0)
+            await air.streams.close()
+            air.change(shutdown_send_timeout=0.1)
+        await reads.hear_all()
+        assert len(fanout) == 1
+        air.house.app.core.system.restart(f"streams/{stream.id}")
+        await until(lambda: not len(fanout))
+        await deaf.close()
 
 
 async def test_who_falls_behind_is_taken_over_the_gap_once(on_air: OnAir) -> None:

@@ -86,7 +86,7 @@ class StreamActor(Listening, Broadcasting):
             if isinstance(listener, Progressive):
                 listener.waiting = False  # who waits for him may be gone; to wait twice does no harm
         self.tick_soon()
-        self.wait_again(DRAINING)
+        self.wait_again(self.settings.shutdown_send_timeout if air.closing else DRAINING)
         self.pass_in(0.0)
         if not air.noting:
             self.store()

@@ -241,7 +241,7 @@ class Listening(StreamBase):
         if air.state == "live" or air.seat is not None or len(fanout) or air.hls is not None or listeners:
             self.tick_soon()
         else:
-            self.count_up()
+            self.count_up(last=air.state == "ended")
 
     # Live HLS -------------------------------------------------------------------------------------
 
