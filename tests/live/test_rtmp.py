@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from tests.live.radio import PATIENCE, broadcast, decoded, until
 from tests.media.inputs import Inputs, ffmpeg, moving, tone
 from veza.config import Settings
 from veza.http import live_rtmp
+from veza.media import remux
 
 
 @pytest.fixture
@@ -140,6 +142,16 @@ async def test_a_child_that_hangs_holds_up_nobody(
     await broadcast(ffmpeg(), "-i", film, "-c", "copy", "-f", "flv", address(studio, stream.key))
     with trio.fail_after(PATIENCE):
         await ended.wait()
+
+
+async def test_a_child_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remux, "STUCK", 0.1)
+    with trio.fail_after(PATIENCE):
+        async with remux.open_remux() as child:
+            child._process.send_signal(signal.SIGSTOP)
+            with pytest.raises(trio.TooSlowError):
+                while True:
+                    await child.send(bytes(64 * 1024))
 
 
 async def test_it_is_off_unless_it_is_asked_for(air: Air) -> None:
