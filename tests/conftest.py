@@ -14,9 +14,10 @@ import itertools
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -66,6 +67,24 @@ _routes_compiled_once()
 
 # Seconds, for whatever waits for PostgreSQL here: only what hangs takes that long.
 PATIENCE: Final = 30.0
+
+
+@asynccontextmanager
+async def real_time(seconds: float = 2 * PATIENCE) -> AsyncIterator[None]:
+    """A guard for what runs on a `MockClock`, by which no time passes where a test hangs."""
+    over = threading.Event()
+
+    async def watch() -> None:
+        if not await trio.to_thread.run_sync(over.wait, seconds, abandon_on_cancel=True):
+            raise trio.TooSlowError
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch)
+        try:
+            yield
+        finally:
+            over.set()
+
 
 # All that makes a database another one but the rows of its tables: what is in its catalog, what the planner was told of
 # it. The same in two databases made from one template, whose catalogs are copies.

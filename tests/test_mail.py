@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.conftest import real_time
 from veza import mail
 from veza.config import Settings
 from veza.mail import Letter, Mailer, Outbox, Smtp, open_mailer
@@ -46,7 +47,8 @@ async def run(mailer: Mailer) -> None:
 
 async def test_the_outbox_holds_whole_private_letters(tmp_path: Path, mock_clock: MockClock) -> None:
     """Those of the last moment too: leaving, the mailer gets two seconds, which do not pass here."""
-    async with open_mailer(Settings(data=tmp_path, public_url="https://veza.example")) as mailer:
+    settings = Settings(data=tmp_path, public_url="https://veza.example")
+    async with real_time(), open_mailer(settings) as mailer:
         for _ in range(3):
             mailer.post(LETTER)
     files = list((tmp_path / "outbox").iterdir())

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.conftest import real_time
 from tests.http.house import empty, get, handshake, named, open_house, post, seen, settings
 
 INNER = b"GET /api/ping?n=smuggled HTTP/1.1\r\nHost: house\r\n\r\n"
@@ -263,7 +264,7 @@ async def test_a_body_that_stops_coming_is_408() -> None:
 
 
 async def test_a_body_that_comes_slowly_is_progress(mock_clock: MockClock) -> None:
-    async with open_house(config=settings(body_timeout=10)) as house:
+    async with real_time(), open_house(config=settings(body_timeout=10)) as house:
         client = await house.connect()
         await client.send(get("/raw/upload", "Content-Length: 6", method="POST"))
         for count in range(1, 6):

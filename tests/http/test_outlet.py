@@ -15,6 +15,7 @@ from wsproto.connection import SERVER
 from wsproto.connection import Connection as Peer
 from wsproto.events import CloseConnection
 
+from tests.conftest import real_time
 from tests.http.house import client_frame, empty, open_house, seen, until
 from tests.http.house import settings as house_settings
 from veza.http.line import Line
@@ -245,7 +246,7 @@ async def test_a_reader_that_stalls_below_the_limit_is_reset_in_the_end() -> Non
 
 
 async def test_a_reader_that_is_merely_slow_is_not_reset(mock_clock: MockClock) -> None:
-    async with open_house(config=house_settings(send_timeout=10)) as house:
+    async with real_time(), open_house(config=house_settings(send_timeout=10)) as house:
         client = await house.websocket(receive_buffer=4096)
         await client.send(client_frame(b"hello"))
         await client.text()
