@@ -5,6 +5,8 @@ import signal
 import socket
 import sys
 import urllib.request
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -212,15 +214,23 @@ async def test_a_healthy_installation(veza: Veza) -> None:
 async def test_what_is_wrong_is_said_with_what_to_do(veza: Veza) -> None:
     (veza.home / "data").write_text("a file")
     (veza.home / ".env").write_text("JWT_SECERT=x\nUNRELATED=1\n")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and does not listen: doctor would wait for what it says
+
+    async def greet(stream: trio.SocketStream) -> None:
+        """Another program than ours: it says something else at once."""
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(b"SSH-2.0-OpenSSH_9.9\r\n")
+            await stream.receive_some()
+
+    async with trio.open_nursery() as nursery:
+        (taken,) = await nursery.start(partial(trio.serve_tcp, greet, 0, host="127.0.0.1"))
         done = await veza(
             "doctor",
-            PORT=str(taken.getsockname()[1]),
+            PORT=str(taken.socket.getsockname()[1]),
             DATABASE_URL="postgresql://veza:hunter2@127.0.0.1:1/veza",
             SMTP_HOST="127.0.0.1",
             SMTP_PORT="1",
         )
+        nursery.cancel_scope.cancel()
     assert done.code == 1, done
     assert done.out.count("✗") == 4
     assert "did you mean JWT_SECRET?" in done.out

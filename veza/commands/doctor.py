@@ -15,10 +15,10 @@ import ssl
 import stat
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from enum import Enum
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +260,7 @@ def _is_veza(settings: Settings) -> bool:
             address, timeout=10, context=context if settings.tls_cert else None
         ) as answer:
             return bool(json.load(answer).get("success"))
-    except (OSError, ValueError, AttributeError, urllib.error.URLError):
+    except (OSError, ValueError, AttributeError, HTTPException):
         return False
 
 
