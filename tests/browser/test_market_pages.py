@@ -173,12 +173,12 @@ async def test_what_is_read_in_one_place_is_read_in_all(build: Build, browser: B
                 assert [page.complaints for page in pages] == [[], [], []]
 
 
-# The first answer that lists notifications waits for `held` to be called.
+# The first answer from a path with WHAT in it waits for `held` to be called.
 HOLD = """{
     const real = window.fetch;
     window.fetch = async (...asked) => {
         const answer = await real(...asked);
-        if (!window.held && String(asked[0]).includes('/notifications?'))
+        if (!window.held && String(asked[0]).includes('WHAT'))
             await new Promise((go) => { window.held = go });
         return answer;
     };
@@ -192,7 +192,7 @@ async def test_an_answer_that_is_older_than_what_was_told_counts_for_nothing(
         person, other = await house.people(2)
         async with looking(browser, house, person, "/market") as page:
             with trio.fail_after(BOUND):
-                await page.run(HOLD)
+                await page.run(HOLD.replace("WHAT", "/notifications?"))
                 await page.run("window.dispatchEvent(new Event('veza:connected'))")
                 await page.until("Boolean(window.held)")
                 await ask(house, other, "PUT", f"/users/{person.id}/follow")
@@ -200,6 +200,34 @@ async def test_an_answer_that_is_older_than_what_was_told_counts_for_nothing(
                 await page.run("window.held(), new Promise((go) => setTimeout(go, 100))")
                 await page.until(f"{BADGE}.textContent === '1' && !{BADGE}.hidden")
                 assert await page.run("document.querySelectorAll('.notices a').length") == 1
+
+
+async def test_offers_that_were_asked_for_last_are_shown_whichever_come_last(
+    build: Build, browser: Browser
+) -> None:
+    async with build(**OURS) as house:
+        owner, buyer = await house.people(2)
+        listing = await ask(
+            house,
+            owner,
+            "POST",
+            "/listings",
+            title="Cymbal",
+            category="drums",
+            state="good",
+            price_cents=100,
+        )
+        async with looking(browser, house, owner, f"/market/{listing['id']}") as page:
+            with trio.fail_after(BOUND):
+                title = "document.querySelector('#trade-title').textContent"
+                await page.until(f"{title} === 'No offers yet'")
+                await page.run(HOLD.replace("WHAT", "/offers?"))
+                await page.run("window.dispatchEvent(new Event('veza:session'))")
+                await page.until("Boolean(window.held)")
+                await ask(house, buyer, "POST", f"/listings/{listing['id']}/offers", amount_cents=90)
+                await page.until(f"{title} === '1 offer'")
+                await page.run("window.held(), new Promise((go) => setTimeout(go, 100))")
+                assert await page.run(title) == "1 offer"
 
 
 async def test_filters_stand_in_the_address(build: Build, browser: Browser) -> None:
