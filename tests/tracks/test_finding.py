@@ -9,8 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.tracks.conftest import Studio
+from tests.tracks.conftest import Open, Studio, until
+from veza import app
 from veza.actors import track_intake, track_rules
+from veza.tidy import again_and_again
 
 pytestmark = pytest.mark.usefixtures("trusting")
 
@@ -223,6 +225,17 @@ async def test_files_nobody_names_are_swept(studio: Studio) -> None:
     services = studio.house.app.services
     assert await track_intake.sweep(services.db, services.library) == 1
     assert studio.directory(kept).exists() and young.exists() and not studio.directory(orphan).exists()
+
+
+async def test_a_server_that_starts_sweeps(open_studio: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_studio() as studio:
+        orphan = await studio.track()
+        directory = studio.directory(orphan)
+        await studio.house.sql("DELETE FROM tracks WHERE id = $1", orphan["id"])
+        os.utime(directory, (0, 0))
+    monkeypatch.setattr(app, "again_and_again", again_and_again)
+    async with open_studio():
+        await until(lambda: not directory.exists())
 
 
 def test_how_words_are_written() -> None:
