@@ -13,7 +13,7 @@ from tests.chat.books import Tap, heard, stored, until, with_the_ledger
 from tests.chat.client import Client, fence
 from tests.chat.conftest import House
 from veza.actors.fanout import Fanout
-from veza.actors.ledger import Committed, LedgerActor
+from veza.actors.ledger import Committed, LedgerActor, Rejected
 from veza.actors.presence import PresenceActor, Statistics
 from veza.actors.room import RoomActor
 from veza.actors.session import SessionActor
@@ -183,6 +183,26 @@ async def test_a_ledger_that_crashes_on_a_post_tells_its_sender_and_goes_on(
         assert len(everything) == 11
         assert heard(one, room.id) == heard(other, room.id) == everything
         assert house.actor(room.id).summary["in_flight"] == 0
+
+
+async def test_a_room_that_crashes_over_a_refusal_tells_it_all_the_same(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(BOUND):
+        people = await house.people(2)
+        room = await house.room(*people)
+        one, other = [await house.enter(person, room.id) for person in people]
+        crash(monkeypatch, LedgerActor, "_take", lambda ledger, entry: entry.post.content == "boom")
+        crashes = crash(
+            monkeypatch, RoomActor, "_dispatch", lambda room, message: isinstance(message, Rejected)
+        )
+        await one.refused("INTERNAL", "room_message", room=room.id, content="boom")
+        assert crashes
+        await fence(one, room.id, other)
+        assert len(errors(one, other)) == 1
+        assert heard(one, room.id) == heard(other, room.id) == await stored(house, room.id)
+        actor = house.actor(room.id)
+        assert (actor.failures, actor.summary["in_flight"]) == (1, 0)
 
 
 async def test_a_ledger_that_crashes_over_a_commit_looks_again_what_became_of_it(

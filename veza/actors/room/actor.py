@@ -100,6 +100,8 @@ class RoomActor(Changing):
             return
         loaded = opened.loaded
         room = loaded.room
+        # Set by an attempt that the database cut short: what was to clear them came to an unread room, and was dropped.
+        self._filling = self._save_set = False
         if room.people is not None:
             self.blocks = set(await self.db.read(rooms_db.blocked_between, *room.people))
         self.roster = Roster(loaded)
@@ -238,8 +240,7 @@ class RoomActor(Changing):
                 assert connection is not None
                 carried.forget(connection)
             case Rejected(entries=entries):
-                for entry, why in entries:
-                    self._reject(entry, why)
+                self._reject_all(entries)
             case Unanswered(entries=entries):
                 self._leave_unanswered(entries)
             case Subscribe(connection=connection):
@@ -270,6 +271,10 @@ class RoomActor(Changing):
                 self.tell_refused(wish, reply, internal())
             case Replayed(resume=resume):
                 self._give_up(resume, internal())
+            case Rejected(entries=entries):
+                self._reject_all(entries)
+            case Unanswered(entries=entries):
+                self._leave_unanswered(entries)
             case Subscribe(connection=connection):
                 connection.outlet.close(TRY_AGAIN, "try again")
 
@@ -280,8 +285,7 @@ class RoomActor(Changing):
             case Committed():
                 self._deliver()
             case Rejected(entries=entries):
-                for entry, refusal in entries:
-                    self._reject(entry, refusal)
+                self._reject_all(entries)
             case Unanswered(entries=entries):
                 self._leave_unanswered(entries)
             case Flush():

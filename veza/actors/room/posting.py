@@ -131,6 +131,11 @@ class Posting(Resuming):
             )
             self.fanout.ack(entry.connection, frame("message_ack", ack))
 
+    def _reject_all(self, entries: list[tuple[Entry, Refused]]) -> None:
+        """Each is taken out before: after a crash the rest is told, and nobody twice."""
+        while entries:
+            self._reject(*entries.pop(0))
+
     def _reject(self, entry: Entry, refusal: Refused) -> None:
         self.carried.in_flight -= 1
         if self.room is not None:
@@ -145,8 +150,9 @@ class Posting(Resuming):
 
     def _leave_unanswered(self, entries: list[Entry]) -> None:
         """The server goes down not knowing. Sockets end without an answer, a request has to get one."""
-        self.carried.in_flight -= len(entries)
-        for entry in entries:
+        while entries:
+            entry = entries.pop(0)
+            self.carried.in_flight -= 1
             if entry.reply is not None:
                 entry.reply.fail(unavailable())
 
