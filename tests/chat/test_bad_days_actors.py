@@ -142,6 +142,23 @@ async def test_posts_in_flight_are_acknowledged_once_and_nobody_misses_one(
         assert (actor.failures, actor.summary["in_flight"]) == (1, 0)
 
 
+async def test_a_room_that_crashes_over_a_join_still_acknowledges_what_was_said_before_it(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(BOUND):
+        person = await house.person()
+        room = await house.room(person)
+        one = await house.connect(person)
+        waits = [True]  # as behind a costly pass: what is to be sent stays with the room
+        monkeypatch.setattr(Fanout, "delay", lambda fanout: 3600.0 if waits else 0.0)
+        await one.send("room_message", room=room.id, content="said before", ref="said")
+        await one.pong()
+        await until(lambda: house.actor(room.id).summary.get("last_seq") == 1)
+        crash(monkeypatch, RoomActor, "_join_ack", lambda room, resume, complete: bool(waits.pop()))
+        await one.refused("INTERNAL", "join_room", room=room.id)
+        assert (await one.expect("message_ack", ref="said"))["seq"] == 1
+
+
 async def test_somebody_leaving_as_the_room_crashes_is_gone(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,13 +115,11 @@ class Resuming(Attendance):
                 self.last_seq, self.last_rev
             )  # it is told below that it has been given all this
         await self._enter(connection)
-        # Its own messages may be among what it missed, and an acknowledgement comes before the echo.
-        out = [self.fanout.take_acks(connection)]
-        if resume.wish is not None:
-            out.append(self._join_ack(resume, missed is not None))
-        out.append(self.greeting())
-        out += (missed or []) + changed
-        if blob := b"".join(out):
+        out = [self._join_ack(resume, missed is not None)] if resume.wish is not None else []
+        out += [self.greeting(), *(missed or []), *changed]
+        # Its own messages may be among what it missed, and an acknowledgement comes before the echo. They are taken
+        # last: what fails before leaves them to the next pass.
+        if blob := self.fanout.take_acks(connection) + b"".join(out):
             connection.outlet.post(blob)
 
     def _join_ack(self, resume: Resume, complete: bool) -> bytes:
