@@ -110,6 +110,12 @@ class House:
             await client.join(room)
         return client
 
+    async def company(self, count: int) -> tuple[rooms_db.Room, list[Client]]:
+        """A room, and so many people who are its members and have joined."""
+        people = await self.people(count)
+        room = await self.room(*people)
+        return room, [await self.enter(person, room.id) for person in people]
+
     async def sql(self, statement: str, *args: Any) -> list[Any]:
         async def run(conn: Any) -> list[Any]:
             rows: list[Any] = await conn.fetch(statement, *args)

@@ -117,9 +117,7 @@ async def test_posts_in_flight_are_acknowledged_once_and_nobody_misses_one(
     house: House, monkeypatch: pytest.MonkeyPatch, where: Any, name: str, when: Callable[..., bool]
 ) -> None:
     with trio.fail_after(BOUND):
-        people = await house.people(3)
-        room = await house.room(*people)
-        clients = [await house.enter(person, room.id) for person in people]
+        room, clients = await house.company(3)
         watcher = clients[2]
         tap = Tap(house, monkeypatch)
         crashes = crash(monkeypatch, where, name, when)
@@ -163,9 +161,7 @@ async def test_somebody_leaving_as_the_room_crashes_is_gone(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with trio.fail_after(BOUND):
-        people = await house.people(2)
-        room = await house.room(*people)
-        one, other = [await house.enter(person, room.id) for person in people]
+        room, (one, other) = await house.company(2)
         crash(monkeypatch, RoomActor, "_leave", lambda room, wish: wish.quiet)
         await other.aclose()
         await until(lambda: house.actor(room.id).restarts == 1)
@@ -178,9 +174,7 @@ async def test_a_ledger_that_crashes_on_a_post_tells_its_sender_and_goes_on(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with trio.fail_after(BOUND):
-        people = await house.people(2)
-        room = await house.room(*people)
-        clients = [await house.enter(person, room.id) for person in people]
+        room, clients = await house.company(2)
         one, other = clients
         tap = Tap(house, monkeypatch)
         crash(monkeypatch, LedgerActor, "_take", lambda ledger, entry: entry.post.content == "boom")
@@ -206,9 +200,7 @@ async def test_a_room_that_crashes_over_a_refusal_tells_it_all_the_same(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with trio.fail_after(BOUND):
-        people = await house.people(2)
-        room = await house.room(*people)
-        one, other = [await house.enter(person, room.id) for person in people]
+        room, (one, other) = await house.company(2)
         crash(monkeypatch, LedgerActor, "_take", lambda ledger, entry: entry.post.content == "boom")
         crashes = crash(
             monkeypatch, RoomActor, "_dispatch", lambda room, message: isinstance(message, Rejected)
@@ -226,9 +218,7 @@ async def test_a_ledger_that_crashes_over_a_commit_looks_again_what_became_of_it
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with trio.fail_after(BOUND):
-        people = await house.people(2)
-        room = await house.room(*people)
-        clients = [await house.enter(person, room.id) for person in people]
+        room, clients = await house.company(2)
         tap = Tap(house, monkeypatch)
         crashes = crash(monkeypatch, LedgerActor, "_settle", lambda ledger, batch, outcome: True)
         for i in range(10):
@@ -252,9 +242,7 @@ async def test_a_commit_the_ledger_always_crashes_over_is_given_up_for_its_sende
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with trio.fail_after(BOUND):
-        people = await house.people(2)
-        room = await house.room(*people)
-        one, other = [await house.enter(person, room.id) for person in people]
+        room, (one, other) = await house.company(2)
 
         def cursed(ledger: LedgerActor, batch: Any, outcome: Any) -> bool:
             return any(entry.post.content == "boom" for entry in batch)

@@ -199,9 +199,7 @@ async def test_other_peoples_messages_do_not_exist(house: House) -> None:
 
 
 async def test_changes_of_one_room_go_out_in_the_order_of_their_numbers(house: House) -> None:
-    people = await house.people(5)
-    room = await house.room(*people)
-    clients = [await house.enter(person, room.id) for person in people]
+    room, clients = await house.company(5)
     ids = [(await clients[0].say(room.id, f"m{i}"))["id"] for i in range(4)]
 
     async def fiddle(client: Client, who: int) -> None:

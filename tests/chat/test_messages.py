@@ -197,9 +197,7 @@ async def test_a_nonce_from_two_sockets_and_rest_at_the_same_moment_is_one_messa
 
 
 async def test_everybody_sees_the_same_order(house: House) -> None:
-    people = await house.people(6)
-    room = await house.room(*people)
-    clients = [await house.enter(person, room.id) for person in people]
+    room, clients = await house.company(6)
 
     async def talk(client: Client, who: int) -> None:
         for i in range(40):
