@@ -174,18 +174,21 @@ class Listening(StreamBase):
         for listener in [listener for listener in self.fanout.behind if not listener.waiting]:
             self.fanout.catch_up(listener)
         self._part_the_served()
-        if self.fanout.behind:
-            self.context.timer(patience, PartNow())
+        self._part_later(patience)
 
     def wait_again(self, patience: float) -> None:
         """After a crash: what was waited for is waited for anew."""
         air = self.air
-        if self.fanout.behind and (air.closing or air.state == "ended"):
-            self.context.timer(patience, PartNow())
+        if air.closing or air.state == "ended":
+            self._part_later(patience)
         if air.hls is not None and air.hls.failed:
             self._try_later(air.hls)
         if air.playlist_left:
             self._remove_later()
+
+    def _part_later(self, patience: float) -> None:
+        if self.fanout.behind:
+            self.context.timer(patience, PartNow())
 
     def part_now(self) -> None:
         for listener in list(self.fanout.behind):
